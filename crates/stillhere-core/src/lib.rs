@@ -1,1 +1,24 @@
-//! Stub.
+//! The pure core of stillhere: what a frame means, whether a session is still here, and what to do about it.
+//!
+//! [`shard::Shard`] is the whole server logic of one thread: [`shard::Shard::handle`] takes the time and one
+//! [`event::Input`] and leaves its decisions as [`event::Output`]s; [`shard::Shard::next_deadline`] says when it
+//! wants to be woken. [`peer::Peer`] is the same for a client. Nothing here reads a clock, sleeps, logs, opens a
+//! socket or makes its own randomness (`clippy.toml` bans it), so everything hard can be tested by a table, a
+//! property or a simulation in virtual time.
+//!
+//! Who calls it: `stillhere-server` puts sockets and timers around a shard, `stillhere-client` around a peer.
+
+pub mod close;
+pub mod detector;
+// event
+// life
+pub mod limits;
+// peer
+pub mod profile;
+pub mod secret;
+// session
+// shard
+// stats
+pub mod text;
+pub mod time;
+pub mod wire;

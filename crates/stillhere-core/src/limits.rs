@@ -1,0 +1,80 @@
+//! Every bound of the core, by name, with the reason for its number.
+
+use std::time::Duration;
+
+/// The largest frame limit that may be configured: the first byte of a length must stay `0x00`, since it tells a
+/// native link from TLS and HTTP.
+pub const FRAME_BYTES_CAP: u32 = (1 << 24) - 1;
+/// JSON nested deeper is refused before it is parsed. Our own frames need 3.
+pub const JSON_DEPTH_MAX: usize = 32;
+/// What is kept of a label that a peer gives itself (`ip`, `pid`, `client`, `user`, `id`), in bytes. Enough for an
+/// IPv6 address with a zone or a long nickname; a session must stay cheap.
+pub const LABEL_BYTES_MAX: usize = 64;
+/// How many changes of status are kept of each session.
+pub const HISTORY_MAX: usize = 16;
+/// The shortest interval a client may ask for. Below a second TCP's own retransmissions decide, not the peer.
+pub const INTERVAL_MIN: Duration = Duration::from_secs(1);
+/// The longest interval a client may ask for; most address translators forget an idle connection sooner.
+pub const INTERVAL_MAX: Duration = Duration::from_secs(600);
+/// The shard wants to be woken at least this often, so that it notices when it wasn't.
+pub const PULSE: Duration = Duration::from_millis(250);
+/// Woken later than this after the moment it asked for, the shard takes the blame and moves all deadlines.
+pub const STALL: Duration = Duration::from_secs(1);
+/// How many addresses the table of refused resumes remembers; the oldest is forgotten. 4,096 × 48 bytes.
+pub const SUSPECTS_MAX: usize = 4096;
+/// Refused resumes an address may make a minute before it is told to wait.
+pub const REFUSED_RESUMES_PER_MINUTE: u32 = 10;
+
+/// The bounds that an operator may set (`[limits]`, and the spans of `[detector]` that concern links and sessions).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest body of a frame, in bytes.
+    pub frame_bytes: u32,
+    /// From accept to the first complete frame, and to `hello` for a client that begins with another op.
+    pub first_frame: Duration,
+    /// From the first byte of a frame to its last.
+    pub frame_time: Duration,
+    /// Frames a second that one link may send, averaged; 0 for no limit.
+    pub frames_per_second: u32,
+    /// Frames that one link may send at once on top of the average.
+    pub frames_burst: u32,
+    /// Bytes of incomplete frames that all links of a shard may hold together.
+    pub partial_bytes: usize,
+    /// v1 sessions without a link, in all of a shard; the one that dropped first is closed when there are more.
+    pub retained: usize,
+    /// v1 sessions without a link of one address.
+    pub retained_per_address: usize,
+    /// Closed sessions whose identity a shard remembers; the oldest is forgotten first.
+    pub remembered: usize,
+    /// How long a v1 session without a link stays alive, in case the client is back at once.
+    pub drop_grace: Duration,
+    /// How long a dropped v1 session can be resumed.
+    pub dropped_hold: Duration,
+    /// The same for a session without a user.
+    pub dropped_hold_anonymous: Duration,
+    /// How long a closed session's identity is remembered.
+    pub return_window: Duration,
+    /// How long after its last act a session that ever acted becomes idle.
+    pub idle_after: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            frame_bytes: 64 * 1024,
+            first_frame: Duration::from_secs(10),
+            frame_time: Duration::from_secs(10),
+            frames_per_second: 1000,
+            frames_burst: 5000,
+            partial_bytes: 64 << 20,
+            retained: 50_000,
+            retained_per_address: 10_000,
+            remembered: 100_000,
+            drop_grace: Duration::from_secs(3),
+            dropped_hold: Duration::from_secs(120),
+            dropped_hold_anonymous: Duration::from_secs(60),
+            return_window: Duration::from_secs(24 * 3600),
+            idle_after: Duration::from_secs(30 * 60),
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! The wire: frames, the bodies in them, and the messages a server sends.
+//!
+//! [`frame`] cuts a byte stream into bodies, [`body`] reads a client's body (the tutorial's or v1's), [`message`]
+//! writes and reads a server's. Nothing here keeps state beyond one incomplete frame, and nothing here closes a link:
+//! it says what is wrong, and the shard decides.
+
+pub mod body;
+pub mod error;
+pub mod frame;
+pub mod legacy;
+pub mod message;
