@@ -46,11 +46,11 @@ pub enum Recovery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
     /// Where the cursor begins, and where it returns to after each strike.
-    pub start: u16,
+    pub start: u8,
     /// The cursor that makes a strike.
-    pub threshold: u16,
+    pub threshold: u8,
     /// How many strikes put an alive session on leave.
-    pub strikes: u16,
+    pub strikes: u8,
     /// What a beat does to the cursor.
     pub recovery: Recovery,
 }
@@ -62,9 +62,9 @@ pub enum RuleError {
     #[error("start ({start}) must be below threshold ({threshold}): lower start or raise threshold")]
     StartNotBelowThreshold {
         /// The configured start.
-        start: u16,
+        start: u8,
         /// The configured threshold.
-        threshold: u16,
+        threshold: u8,
     },
     /// Zero strikes would put every session on leave at once.
     #[error("strikes must be at least 1")]
@@ -87,11 +87,11 @@ impl Rule {
     }
 }
 
-/// The counters of one session: six bytes, moved only by the events of the contract's table.
+/// The counters of one session: three bytes, moved only by the events of the contract's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Detector {
-    cursor: u16,
-    strikes: u16,
+    cursor: u8,
+    strikes: u8,
     status: Status,
 }
 
@@ -122,7 +122,7 @@ impl Detector {
         if self.status == Status::Close {
             return;
         }
-        self.cursor += 1;
+        self.cursor = self.cursor.saturating_add(1);
         if self.cursor < rule.threshold {
             return;
         }
@@ -150,7 +150,7 @@ impl Detector {
     /// New numbers for a running session: the cursor and strikes are kept where they still make sense.
     pub fn adapt(&mut self, rule: &Rule) {
         self.cursor = self.cursor.min(rule.threshold - 1);
-        self.strikes = self.strikes.min(rule.strikes - u16::from(self.status == Status::Alive));
+        self.strikes = self.strikes.min(rule.strikes - u8::from(self.status == Status::Alive));
     }
 
     /// How many misses in a row, from now, put an alive session on leave; 0 when it isn't alive.
@@ -164,17 +164,203 @@ impl Detector {
     }
 
     /// Between zero and the threshold; lower is healthier.
-    pub fn cursor(&self) -> u16 {
+    pub fn cursor(&self) -> u8 {
         self.cursor
     }
 
     /// Strikes since the cursor last was at zero by a beat.
-    pub fn strikes(&self) -> u16 {
+    pub fn strikes(&self) -> u8 {
         self.strikes
     }
 
     /// What the detector says of the peer.
     pub fn status(&self) -> Status {
         self.status
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use Status::{Alive, Close, Leave};
+    use proptest::prelude::*;
+
+    /// Every event that the counters know.
+    #[derive(Clone, Copy, Debug)]
+    enum Event {
+        Heard,
+        Missed,
+        HoldOver,
+        Disconnect,
+        Return,
+    }
+    use Event::{Disconnect, Heard, HoldOver, Missed, Return};
+
+    type State = (u8, u8, Status);
+
+    fn apply((cursor, strikes, status): State, event: Event, rule: &Rule) -> State {
+        let mut detector = Detector { cursor, strikes, status };
+        match event {
+            Heard => detector.heard(rule),
+            Missed => detector.missed(rule),
+            HoldOver | Disconnect => detector.closed(rule),
+            Return => detector.returned(rule),
+        }
+        (detector.cursor, detector.strikes, detector.status)
+    }
+
+    /// The contract's table with the tutorial's numbers: every kind of state against every event.
+    #[test]
+    fn every_state_answers_every_event_as_the_contract_says() {
+        let table: &[(State, Event, State)] = &[
+            // Fresh: alive at start.
+            ((3, 0, Alive), Heard, (2, 0, Alive)),
+            ((3, 0, Alive), Missed, (4, 0, Alive)),
+            ((3, 0, Alive), Disconnect, (3, 0, Close)),
+            ((3, 0, Alive), Return, (3, 0, Alive)),
+            // Healthy: alive at zero.
+            ((0, 0, Alive), Heard, (0, 0, Alive)),
+            ((0, 0, Alive), Missed, (1, 0, Alive)),
+            ((0, 0, Alive), Disconnect, (3, 0, Close)),
+            ((0, 0, Alive), Return, (0, 0, Alive)),
+            // One below the threshold: the first strike, the second, and the last.
+            ((4, 0, Alive), Heard, (3, 0, Alive)),
+            ((4, 0, Alive), Missed, (3, 1, Alive)),
+            ((4, 1, Alive), Missed, (3, 2, Alive)),
+            ((4, 2, Alive), Missed, (3, 3, Leave)),
+            ((4, 2, Alive), Heard, (3, 2, Alive)),
+            ((4, 2, Alive), Disconnect, (3, 0, Close)),
+            ((4, 2, Alive), Return, (4, 2, Alive)),
+            // With strikes, one above zero: forgiven.
+            ((1, 2, Alive), Heard, (0, 0, Alive)),
+            ((1, 2, Alive), Missed, (2, 2, Alive)),
+            // On leave: climbing back, falling, touching the threshold without a further strike.
+            ((3, 3, Leave), Heard, (2, 3, Leave)),
+            ((3, 3, Leave), Missed, (4, 3, Leave)),
+            ((4, 3, Leave), Missed, (3, 3, Leave)),
+            ((1, 3, Leave), Heard, (0, 0, Alive)),
+            ((1, 3, Leave), Missed, (2, 3, Leave)),
+            ((3, 3, Leave), HoldOver, (3, 0, Close)),
+            ((2, 3, Leave), Disconnect, (3, 0, Close)),
+            ((2, 3, Leave), Return, (2, 3, Leave)),
+            // Returned: on leave without a strike.
+            ((3, 0, Leave), Heard, (2, 0, Leave)),
+            ((3, 0, Leave), Missed, (4, 0, Leave)),
+            ((4, 0, Leave), Missed, (3, 0, Leave)),
+            ((1, 0, Leave), Heard, (0, 0, Alive)),
+            ((3, 0, Leave), HoldOver, (3, 0, Close)),
+            ((3, 0, Leave), Disconnect, (3, 0, Close)),
+            ((3, 0, Leave), Return, (3, 0, Leave)),
+            // Closed: only a return counts.
+            ((3, 0, Close), Heard, (3, 0, Close)),
+            ((3, 0, Close), Missed, (3, 0, Close)),
+            ((3, 0, Close), HoldOver, (3, 0, Close)),
+            ((3, 0, Close), Disconnect, (3, 0, Close)),
+            ((3, 0, Close), Return, (3, 0, Leave)),
+        ];
+        for &(state, event, answer) in table {
+            assert_eq!(apply(state, event, &Rule::SEED), answer, "{state:?} {event:?}");
+        }
+    }
+
+    /// The table above is a selection; here is every state that can be reached, against the contract read as a
+    /// formula.
+    #[test]
+    fn every_reachable_state_follows_the_formula() {
+        let rule = Rule::SEED;
+        let mut reached = vec![(rule.start, 0, Alive)];
+        let mut next = 0;
+        while next < reached.len() {
+            let state = reached[next];
+            next += 1;
+            for event in [Heard, Missed, HoldOver, Disconnect, Return] {
+                if matches!(event, HoldOver) && state.2 == Alive {
+                    continue;
+                }
+                let answer = apply(state, event, &rule);
+                assert_eq!(answer, formula(state, event, &rule), "{state:?} {event:?}");
+                if !reached.contains(&answer) {
+                    reached.push(answer);
+                }
+            }
+        }
+        let count = |status| reached.iter().filter(|state| state.2 == status).count();
+        assert_eq!((count(Alive), count(Leave), count(Close)), (13, 8, 1), "{reached:?}");
+    }
+
+    fn formula((cursor, strikes, status): State, event: Event, rule: &Rule) -> State {
+        match (status, event) {
+            (Close, Return) => (rule.start, 0, Leave),
+            (Close, _) | (_, HoldOver | Disconnect) => (rule.start, 0, Close),
+            (_, Return) => (cursor, strikes, status),
+            (_, Heard) if cursor <= 1 => (0, 0, Alive),
+            (_, Heard) => (cursor - 1, strikes, status),
+            (_, Missed) if cursor + 1 < rule.threshold => (cursor + 1, strikes, status),
+            (Leave, Missed) => (rule.start, strikes, Leave),
+            (Alive, Missed) if strikes + 1 < rule.strikes => (rule.start, strikes + 1, Alive),
+            (Alive, Missed) => (rule.start, rule.strikes, Leave),
+        }
+    }
+
+    #[test]
+    fn fresh_and_silent_strikes_at_misses_two_four_six_and_healthy_at_five_seven_nine() {
+        for (cursor, expected) in [(3, [2, 4, 6]), (0, [5, 7, 9])] {
+            let mut detector = Detector { cursor, strikes: 0, status: Alive };
+            let mut strikes_at = Vec::new();
+            for miss in 1..=9 {
+                let before = detector.strikes;
+                detector.missed(&Rule::SEED);
+                if detector.strikes > before {
+                    strikes_at.push(miss);
+                }
+                if detector.status == Leave {
+                    break;
+                }
+            }
+            assert_eq!(strikes_at, expected);
+        }
+    }
+
+    fn any_rule() -> impl Strategy<Value = Rule> {
+        (0u8..20, 1u8..20, 1u8..8, prop_oneof![Just(Recovery::Step), Just(Recovery::Full)])
+            .prop_map(|(start, above, strikes, recovery)| Rule { start, threshold: start + above, strikes, recovery })
+    }
+
+    proptest! {
+        #[test]
+        fn misses_left_is_exactly_how_many_misses_it_takes(
+            rule in any_rule(), beats in prop::collection::vec(any::<bool>(), 0..60),
+        ) {
+            let mut detector = Detector::new(&rule);
+            for heard in beats {
+                if heard { detector.heard(&rule) } else { detector.missed(&rule) }
+            }
+            let left = detector.misses_left(&rule);
+            for _ in 0..left {
+                prop_assert_eq!(detector.status(), Alive);
+                detector.missed(&rule);
+            }
+            prop_assert_eq!(detector.status(), Leave);
+        }
+
+        #[test]
+        fn the_cursor_stays_below_the_threshold_under_any_rule_and_any_change_of_rule(
+            rules in prop::collection::vec((any_rule(), prop::collection::vec(0u8..4, 0..30)), 1..4),
+        ) {
+            let mut detector = Detector::new(&rules[0].0);
+            for (rule, events) in rules {
+                prop_assert!(rule.check().is_ok());
+                detector.adapt(&rule);
+                for event in events {
+                    match event {
+                        0 | 1 => detector.missed(&rule),
+                        2 => detector.heard(&rule),
+                        _ => detector.returned(&rule),
+                    }
+                    prop_assert!(detector.cursor() < rule.threshold);
+                    prop_assert!(detector.status() != Alive || detector.strikes() < rule.strikes);
+                }
+            }
+        }
     }
 }

@@ -10,15 +10,15 @@
 
 pub mod close;
 pub mod detector;
-// event
-// life
+pub mod event;
+pub mod life;
 pub mod limits;
-// peer
+pub mod peer;
 pub mod profile;
 pub mod secret;
-// session
-// shard
-// stats
+pub mod session;
+pub mod shard;
+pub mod stats;
 pub mod text;
 pub mod time;
 pub mod wire;

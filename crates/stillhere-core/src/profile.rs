@@ -20,14 +20,14 @@ pub struct Profile {
     /// How long a session may stay on leave before it is closed.
     pub leave_hold: Duration,
     /// After how many misses the server asks a v1 client for a beat; `None` for never.
-    pub ask_at: Option<u16>,
+    pub ask_at: Option<u32>,
 }
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A rule that only looks at the time since the last frame: leave at the `misses`-th miss, alive at the first beat.
-const fn silence_of(misses: u16) -> Rule {
+const fn silence_of(misses: u8) -> Rule {
     Rule { start: 0, threshold: misses, strikes: 1, recovery: Recovery::Full }
 }
 
@@ -97,7 +97,7 @@ impl Profile {
         self.bound_from(0)
     }
 
-    fn bound_from(&self, cursor: u16) -> Duration {
+    fn bound_from(&self, cursor: u8) -> Duration {
         let rule = &self.rule;
         let misses =
             u32::from(rule.threshold - cursor) + u32::from(rule.strikes - 1) * u32::from(rule.threshold - rule.start);
@@ -114,5 +114,32 @@ pub fn silence_until_miss(interval: Duration, nth: u32) -> Duration {
 impl Default for Profile {
     fn default() -> Profile {
         PROFILES[0]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_profile_keeps_its_promise() {
+        let bounds: Vec<_> = PROFILES
+            .iter()
+            .map(|profile| (profile.name, profile.bound_fresh().as_millis(), profile.bound_healthy().as_millis()))
+            .collect();
+        assert_eq!(
+            bounds,
+            [
+                ("seed", 65_000, 95_000),
+                ("seed-demo", 65_000, 95_000),
+                ("deadline", 65_000, 65_000),
+                ("game", 17_500, 17_500),
+                ("mobile", 150_000, 150_000),
+            ]
+        );
+        for profile in PROFILES {
+            assert_eq!(profile.rule.check(), Ok(()), "{}", profile.name);
+            assert!(profile.interval <= profile.interval_max, "{}", profile.name);
+        }
     }
 }

@@ -1,2 +1,69 @@
-//! Stub.
-fn main() {}
+//! `stillhere`: the one binary. This file is its table of contents; each command is a module.
+
+#![forbid(unsafe_code)]
+
+mod beat;
+mod check;
+mod config;
+mod ctl;
+mod explain;
+mod output;
+mod serve;
+mod table;
+mod trace;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Many small, long-lived allocations from few threads: 742 bytes a link measured with this allocator, 1,180 with
+/// glibc's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Who is still here? A heartbeat, presence and chat gateway.
+#[derive(Parser)]
+#[command(
+    name = "stillhere",
+    version,
+    propagate_version = false,
+    max_term_width = 100,
+    after_help = "Begin with:\n  stillhere serve                              run the gateway, no set-up needed\n  \
+                  stillhere beat 127.0.0.1:14000 --count 3     in another terminal: three clients that beat\n  \
+                  stillhere ctl sessions                       see who is here"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Serve(serve::Args),
+    Check(check::Args),
+    Config(config::Args),
+    Beat(beat::BeatArgs),
+    Tune(trace::Args),
+    Ctl(ctl::Args),
+    Version(version::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(args) => serve::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Config(args) => config::run(args),
+        Command::Beat(args) => beat::run(args),
+        Command::Tune(args) => trace::run(args),
+        Command::Ctl(args) => ctl::run(args),
+        Command::Version(args) => version::run(args),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            output::complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

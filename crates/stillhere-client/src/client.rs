@@ -1,0 +1,265 @@
+//! One client: a peer with a socket and a timer.
+
+use std::fmt;
+use std::future::pending;
+use std::io;
+use std::time::Duration;
+
+use stillhere_core::peer::{LinkRequest, Mode, Peer, PeerCommand, PeerEvent, PeerInput, PeerOutputs};
+use stillhere_core::time::Time;
+use stillhere_core::wire::message::Resume;
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use crate::link::{Link, Ready};
+use crate::{Builder, ConnectError, Target};
+
+/// While more than this is unsent the client reads nothing, so a server that asks without listening can't make it
+/// grow; if that lasts, the zombie rule ends it.
+const UNSENT_MAX: usize = 64 * 1024;
+/// How long a goodbye waits until the server has read it and closed its side.
+const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A client of stillhere. It lives in the calls of [`Client::next_event`]: call it in a loop.
+///
+/// ```no_run
+/// # async fn run() -> Result<(), stillhere_client::ConnectError> {
+/// use stillhere_client::Client;
+///
+/// let mut client = Client::builder().connect("127.0.0.1:14000").await?;
+/// client.leave();
+/// while let Some(event) = client.next_event().await {
+///     println!("{event:?}");
+/// }
+/// # Ok(())
+/// # }
+/// ```
+pub struct Client {
+    peer: Peer,
+    target: Target,
+    link: Link,
+    /// The origin of the peer's time.
+    origin: Instant,
+    /// `send` holds what the socket hasn't taken yet, `events` what the application hasn't.
+    outputs: PeerOutputs,
+}
+
+impl Client {
+    /// Begins to describe a client.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use stillhere_client::Client;
+    ///
+    /// let builder = Client::builder().user("ada").interval(Duration::from_secs(30));
+    /// ```
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    pub(crate) fn new(peer: Peer, target: Target) -> Client {
+        let (link, origin, outputs) = (Link::Absent, Instant::now(), PeerOutputs::default());
+        Client { peer, target, link, origin, outputs }
+    }
+
+    /// The next thing that happened; `None` once the client has stopped for good. Between calls nothing is read, sent
+    /// or timed. Dropping the future loses nothing, so it may stand in a `select!`.
+    ///
+    /// Beats are sent in here: with a long pause between two calls a session goes on leave.
+    pub async fn next_event(&mut self) -> Option<PeerEvent> {
+        loop {
+            if let Some(event) = self.outputs.events.pop_front() {
+                return Some(event);
+            }
+            if self.peer.is_stopped() {
+                return None;
+            }
+            self.step().await;
+        }
+    }
+
+    /// Declares leave: away on purpose. It holds until [`Client::back`], also over a new link or session. It is sent
+    /// at once if the socket takes it, else by [`Client::next_event`].
+    pub fn leave(&mut self) {
+        self.handle(PeerInput::Command(PeerCommand::Leave));
+    }
+
+    /// Declares alive again.
+    pub fn back(&mut self) {
+        self.handle(PeerInput::Command(PeerCommand::Back));
+    }
+
+    /// Says goodbye and closes the link: the session ends and can't be resumed. Waits at most a second for the server
+    /// to have read it.
+    pub async fn bye(mut self) {
+        self.handle(PeerInput::Command(PeerCommand::Bye));
+        self.finish().await;
+    }
+
+    /// Closes the link without a goodbye: the server keeps the session for a while, and [`Client::resume`], kept from
+    /// before, takes it up again. Dropping the client does the same without waiting for what is unsent.
+    pub async fn hang_up(mut self) {
+        self.finish().await;
+    }
+
+    /// What takes the session up again in a later run, see [`Builder::resume`]. It holds a secret: keep it as one.
+    pub fn resume(&self) -> Option<&Resume> {
+        self.peer.resume()
+    }
+
+    pub(crate) fn mode(&self) -> Mode {
+        self.peer.mode()
+    }
+
+    /// Waits for the first welcome (or, without one to wait for, the first link).
+    pub(crate) async fn first_link(&mut self) -> Result<(), ConnectError> {
+        loop {
+            self.step().await;
+            if let Some(outcome) = self.outputs.events.iter().find_map(|event| outcome(event, self.peer.mode())) {
+                return outcome;
+            }
+        }
+    }
+
+    /// Waits for one thing to happen and lets the peer deal with it.
+    async fn step(&mut self) {
+        let interest = match self.outputs.send.len() {
+            0 => Interest::READABLE,
+            1..=UNSENT_MAX => Interest::READABLE | Interest::WRITABLE,
+            _ => Interest::WRITABLE,
+        };
+        let deadline = self.peer.next_deadline();
+        let origin = self.origin;
+        let ready = tokio::select! {
+            biased;
+            ready = self.link.ready(interest) => Some(ready),
+            () = wake(origin, deadline) => None,
+        };
+        match ready {
+            None => self.handle(PeerInput::Tick),
+            Some(Ok(Ready::Opened(Ok((stream, local))))) => {
+                self.link = Link::Open(stream);
+                self.handle(PeerInput::Connected { local });
+            }
+            Some(Ok(Ready::Opened(Err(error)))) => {
+                self.link = Link::Absent;
+                self.handle(PeerInput::ConnectFailed(&error.to_string()));
+            }
+            Some(Ok(Ready::Read)) => self.read(),
+            Some(Ok(Ready::Write)) => {
+                self.flush();
+                self.read();
+            }
+            Some(Err(error)) => self.lost(&error.to_string()),
+        }
+    }
+
+    fn read(&mut self) {
+        if self.outputs.send.len() > UNSENT_MAX {
+            return;
+        }
+        let now = self.now();
+        let read = self.link.read(|bytes| {
+            self.peer.handle(now, PeerInput::Received(bytes), &mut self.outputs);
+            bytes.len()
+        });
+        match read {
+            Ok(None) => {}
+            Ok(Some(0)) => self.lost("end of stream"),
+            Ok(Some(_)) => self.carry_out(),
+            Err(error) => self.lost(&error.to_string()),
+        }
+    }
+
+    fn handle(&mut self, input: PeerInput<'_>) {
+        self.peer.handle(self.now(), input, &mut self.outputs);
+        self.carry_out();
+    }
+
+    fn carry_out(&mut self) {
+        match self.outputs.link.take() {
+            None => {}
+            Some(LinkRequest::Connect) => self.link = Link::opening(&self.target),
+            Some(LinkRequest::Drop) => {
+                self.link = Link::Absent;
+                self.outputs.send = Vec::new();
+            }
+            // Only `bye` leads here, and it finishes the link itself.
+            Some(LinkRequest::Finish) => {}
+        }
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        if let Err(error) = self.link.write(&mut self.outputs.send) {
+            self.lost(&error.to_string());
+        }
+    }
+
+    /// The socket is of no more use.
+    fn lost(&mut self, why: &str) {
+        self.link = Link::Absent;
+        self.outputs.send = Vec::new();
+        self.handle(PeerInput::Disconnected(why));
+    }
+
+    /// Sends the rest, closes our side, and waits for the server to close its own: a socket that is closed with
+    /// unread bytes resets the link, and the goodbye could be lost.
+    async fn finish(&mut self) {
+        let rest = std::mem::take(&mut self.outputs.send);
+        let Link::Open(stream) = &mut self.link else { return };
+        let closing = async {
+            stream.write_all(&rest).await?;
+            stream.shutdown().await?;
+            let mut sink = [0; 256];
+            while stream.readable().await.is_ok() {
+                match stream.try_read(&mut sink) {
+                    Ok(0) => break,
+                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => break,
+                    Ok(_) | Err(_) => {}
+                }
+            }
+            io::Result::Ok(())
+        };
+        // The link is gone after this in any case.
+        let _ = timeout(GOODBYE_TIMEOUT, closing).await;
+        self.link = Link::Absent;
+    }
+
+    fn now(&self) -> Time {
+        Time::from_micros(self.origin.elapsed().as_micros() as u64)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("target", &self.target).field("peer", &self.peer).finish_non_exhaustive()
+    }
+}
+
+/// What an event says about the first attempt, if that is decided by it.
+fn outcome(event: &PeerEvent, mode: Mode) -> Option<Result<(), ConnectError>> {
+    match event {
+        PeerEvent::Linked { .. } => (mode == Mode::Legacy).then_some(Ok(())),
+        PeerEvent::Welcomed(_) => Some(Ok(())),
+        PeerEvent::Refused(refused) => {
+            Some(Err(ConnectError::Refused { code: refused.code, message: refused.message.clone() }))
+        }
+        PeerEvent::Closed { code, reason } => Some(Err(ConnectError::Closed { code: *code, reason: reason.clone() })),
+        PeerEvent::Lost(loss) => Some(Err(ConnectError::Lost(loss.clone()))),
+        PeerEvent::Stopped(stop) => Some(Err(ConnectError::Stopped(*stop))),
+        PeerEvent::BeatSent
+        | PeerEvent::BeatAnswered { .. }
+        | PeerEvent::IntervalChanged(_)
+        | PeerEvent::Pushed { .. }
+        | PeerEvent::Reconnecting { .. } => None,
+    }
+}
+
+/// Sleeps until `deadline` on a clock that began at `origin`.
+async fn wake(origin: Instant, deadline: Time) {
+    match deadline {
+        Time::NEVER => pending().await,
+        deadline => sleep_until(origin + Duration::from_micros(deadline.as_micros())).await,
+    }
+}

@@ -1,0 +1,422 @@
+//! What goes into a shard and what comes out of it.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::Range;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::close::{Cause, CloseCode};
+use crate::detector::{Rule, Status};
+use crate::limits::Limits;
+use crate::secret::{SecretHash, SessionId};
+use crate::session::Moved;
+use crate::time::Time;
+
+/// A link's number, chosen by whoever owns the socket: small and dense, reused after the link has ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LinkId(pub u32);
+
+impl LinkId {
+    /// The number that no link ever has.
+    pub const NONE: LinkId = LinkId(u32::MAX);
+}
+
+/// An address and port in 18 bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Peer {
+    address: [u8; 16],
+    port: u16,
+}
+
+impl Peer {
+    /// The address alone.
+    pub fn ip(&self) -> IpAddr {
+        Ipv6Addr::from(self.address).to_canonical()
+    }
+
+    /// The whole, as the standard library has it.
+    pub fn socket(&self) -> SocketAddr {
+        SocketAddr::new(self.ip(), self.port)
+    }
+
+    /// The same address with port 0: what limits count by.
+    pub fn without_port(&self) -> Peer {
+        Peer { port: 0, ..*self }
+    }
+}
+
+impl From<SocketAddr> for Peer {
+    fn from(socket: SocketAddr) -> Peer {
+        let address = match socket.ip() {
+            IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+            IpAddr::V6(v6) => v6,
+        };
+        Peer { address: address.octets(), port: socket.port() }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.socket().fmt(f)
+    }
+}
+
+impl fmt::Debug for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.socket().fmt(f)
+    }
+}
+
+/// What a session is known by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Identity {
+    /// The tutorial's clients: their address and port.
+    Legacy(Peer),
+    /// v1 clients: a name that they prove with a secret.
+    V1(SessionId),
+}
+
+impl Identity {
+    /// Reads what [`Identity`] displays as.
+    pub fn parse(text: &str) -> Option<Identity> {
+        let socket = text.parse::<SocketAddr>().ok().map(|socket| Identity::Legacy(socket.into()));
+        socket.or_else(|| SessionId::parse(text).map(Identity::V1))
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Identity::Legacy(peer) => peer.fmt(f),
+            Identity::V1(id) => id.fmt(f),
+        }
+    }
+}
+
+/// What a link speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Nothing yet.
+    Unknown,
+    /// The tutorial's heartbeat.
+    Legacy,
+    /// Ops.
+    V1,
+}
+
+impl Mode {
+    /// Every mode, in order.
+    pub const ALL: [Mode; 3] = [Mode::Unknown, Mode::Legacy, Mode::V1];
+
+    /// The word in the API and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Mode::Unknown => "unknown",
+            Mode::Legacy => "legacy",
+            Mode::V1 => "v1",
+        }
+    }
+}
+
+/// What happens to a shard.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A link was accepted.
+    Opened {
+        /// Its number; not in use.
+        link: LinkId,
+        /// Where it comes from.
+        peer: Peer,
+    },
+    /// Bytes arrived on a link.
+    Received {
+        /// The link.
+        link: LinkId,
+        /// Any number of bytes; frames need not be whole.
+        bytes: &'a [u8],
+    },
+    /// A link ended by itself. (Those that the shard closes end with their [`Output::Close`].)
+    Ended {
+        /// The link.
+        link: LinkId,
+        /// How.
+        end: LinkEnd,
+    },
+    /// The moment of [`next_deadline`](crate::shard::Shard::next_deadline) has come.
+    Tick {
+        /// The wall clock, in milliseconds since 1970; shown to clients, never counted with.
+        wall_ms: u64,
+    },
+    /// Another shard asks for a session, whose new link it has.
+    Claimed {
+        /// To be repeated in [`Output::Answer`].
+        ticket: Ticket,
+        /// What is asked for.
+        claim: Claim,
+    },
+    /// The other shards' answer to an [`Output::Claim`].
+    Answered {
+        /// The link that waits; [`LinkId::NONE`] if it has ended meanwhile.
+        link: LinkId,
+        /// What was found.
+        answer: Answer,
+    },
+    /// An operator removes a session. Nothing happens if there is none of this identity.
+    Kick {
+        /// Which.
+        identity: Identity,
+    },
+    /// The server leaves: every link gets its goodbye.
+    Drain {
+        /// Over how long the clients shall spread their return.
+        spread: Duration,
+    },
+    /// New numbers.
+    Configure(Box<Terms>),
+    /// Identities that survived a restart.
+    Restore(Vec<Keepsake>),
+}
+
+/// How a link ended that the server didn't close.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkEnd {
+    /// The peer sent its last byte.
+    Eof,
+    /// The connection was reset or failed.
+    Reset,
+    /// The peer read too slowly: its outbox was full.
+    Slow,
+}
+
+/// A request between shards, to be handed back with the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ticket(pub u64);
+
+/// A proof of being a session's client.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    /// The session.
+    pub session: SessionId,
+    /// The hash of the secret shown.
+    pub secret: SecretHash,
+}
+
+/// What a shard answers to a [`Claim`].
+#[derive(Debug)]
+pub enum Answer {
+    /// It has no such session.
+    Unknown,
+    /// It has, but the secret isn't valid (any more).
+    Refused(Stale),
+    /// Here it is; it has left the shard.
+    Live(Box<Moved>),
+    /// It is closed; here is what was remembered, and the shard has forgotten it.
+    Remembered(Box<Keepsake>),
+}
+
+/// Whether a refused secret was once the right one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stale {
+    /// It was never the secret, or so long ago that this isn't known.
+    Wrong,
+    /// It was the one before the current, which the client has proven to have. Somebody keeps old secrets.
+    ProvenOld,
+}
+
+/// What a shard wants done.
+#[derive(Debug)]
+pub enum Output {
+    /// Write these bytes of [`Outputs::bytes`] to a link.
+    Write {
+        /// The link.
+        link: LinkId,
+        /// Where the bytes stand.
+        range: Range<usize>,
+    },
+    /// Close a link; the shard has forgotten it.
+    Close {
+        /// The link.
+        link: LinkId,
+        /// How.
+        manner: Manner,
+    },
+    /// Ask the other shards for a session, and come back with [`Input::Answered`].
+    Claim {
+        /// The link that waits.
+        link: LinkId,
+        /// What is asked for.
+        claim: Claim,
+    },
+    /// The answer to [`Input::Claimed`].
+    Answer {
+        /// The request's ticket.
+        ticket: Ticket,
+        /// The answer.
+        answer: Answer,
+    },
+    /// Write an identity down for the next start.
+    Keep(Keepsake),
+    /// Strike an identity off.
+    Forget(SessionId),
+    /// Something for log, metrics and whoever watches.
+    Note(Note),
+}
+
+/// How to close a link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// At once; whatever is unread may turn into a reset.
+    AtOnce,
+    /// After what was written has gone out: a goodbye is under way.
+    Gently,
+    /// With a reset: the peer hasn't been heard for long, and the kernel shall not wait for it either.
+    Abort,
+}
+
+/// What a shard leaves behind after an input: cleared and used again, so a beat allocates nothing.
+#[derive(Debug, Default)]
+pub struct Outputs {
+    /// The bytes that [`Output::Write`] speaks of.
+    pub bytes: Vec<u8>,
+    /// In order.
+    pub list: Vec<Output>,
+}
+
+impl Outputs {
+    /// Empties both and gives back memory that only an unusual moment needed.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.list.clear();
+        self.bytes.shrink_to(Outputs::BYTES_KEPT);
+        self.list.shrink_to(Outputs::LIST_KEPT);
+    }
+
+    /// Bytes of memory kept between inputs; a thousand replies.
+    const BYTES_KEPT: usize = 128 * 1024;
+    /// Outputs kept room for; a sweep of a busy slot.
+    const LIST_KEPT: usize = 4096;
+}
+
+/// What happened, for people: nothing in the server depends on it.
+#[derive(Clone, Debug)]
+pub enum Note {
+    /// A session began.
+    Opened {
+        /// Who.
+        identity: Identity,
+        /// From where.
+        peer: Peer,
+        /// Under which name.
+        user: Option<Box<str>>,
+    },
+    /// A session's status changed.
+    Changed {
+        /// Who.
+        identity: Identity,
+        /// Under which name.
+        user: Option<Box<str>>,
+        /// From what.
+        from: Status,
+        /// The change.
+        change: Change,
+    },
+    /// A link ended, or a session without one.
+    Closed(Box<Closed>),
+    /// The server itself stood still; deadlines were moved.
+    Stalled {
+        /// By how much.
+        late: Duration,
+    },
+    /// Someone showed a secret that its client has proven to have replaced.
+    StaleSecret {
+        /// Whose.
+        session: SessionId,
+        /// Where it was shown.
+        peer: Peer,
+    },
+}
+
+/// One change of status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// To what.
+    pub to: Status,
+    /// Why.
+    pub cause: Cause,
+    /// When, exactly.
+    pub at: Time,
+}
+
+/// The end of a link, or of a session without one, for the list of the closed.
+#[derive(Clone, Debug)]
+pub struct Closed {
+    /// The session, if there was one.
+    pub identity: Option<Identity>,
+    /// Where the link came from.
+    pub peer: Peer,
+    /// Under which name.
+    pub user: Option<Box<str>>,
+    /// What was spoken.
+    pub mode: Mode,
+    /// Why the server closed it; `None` if the peer left.
+    pub code: Option<CloseCode>,
+    /// Why the session changed with it.
+    pub cause: Option<Cause>,
+    /// Valid beats of the session.
+    pub beats: u64,
+    /// Received on this link.
+    pub bytes_in: u64,
+    /// Sent on this link.
+    pub bytes_out: u64,
+    /// The last round trip measured, in microseconds.
+    pub rtt_us: Option<u32>,
+    /// When the link was accepted, or the session without a link began.
+    pub opened_at: Time,
+    /// When it ended.
+    pub closed_at: Time,
+}
+
+/// What survives a restart of the server.
+#[derive(Clone, Debug)]
+pub struct Keepsake {
+    /// The session's name.
+    pub session: SessionId,
+    /// The current secret's hash.
+    pub secret: SecretHash,
+    /// The one before, while the client may still hold only it.
+    pub previous: Option<SecretHash>,
+    /// The number of the session's newest link.
+    pub generation: u32,
+    /// Its user.
+    pub user: Option<Box<str>>,
+    /// What kind of client.
+    pub client: Option<Box<str>>,
+    /// The session's interval.
+    pub interval: Duration,
+    /// Whether it had been closed when this was written.
+    pub closed: bool,
+}
+
+/// The numbers a shard works with; an operator may change them while it runs.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// The detector's numbers.
+    pub rule: Rule,
+    /// The interval of sessions that ask for none.
+    pub interval: Duration,
+    /// The interval up to which a healthy v1 session's is stretched.
+    pub interval_max: Duration,
+    /// How long a session may be on leave.
+    pub leave_hold: Duration,
+    /// After how many misses a v1 client is asked for a beat.
+    pub ask_at: Option<u32>,
+    /// Whether the tutorial's clients are served.
+    pub legacy: bool,
+    /// The bounds.
+    pub limits: Limits,
+    /// The server's name, for `welcome`.
+    pub node: Box<str>,
+}

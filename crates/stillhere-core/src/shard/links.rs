@@ -1,0 +1,450 @@
+//! Links: what arrives, until it is known what a link speaks; and their ends.
+
+use std::mem;
+use std::time::Duration;
+
+use crate::close::{Cause, CloseCode};
+use crate::event::{Closed, LinkEnd, LinkId, Manner, Mode, Note, Output, Outputs, Peer};
+use crate::stats::Refused;
+use crate::time::Time;
+use crate::wire::body::{self, Body, Op};
+use crate::wire::frame::Decoder;
+use crate::wire::message::{ServerMessage, write_message};
+
+use super::wheel::{Entry, Wheel};
+use super::{DISARMED, Shard};
+
+/// One link: 72 bytes.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) peer: Peer,
+    pub(super) mode: Mode,
+    /// Set once the link has said hello and another shard was asked for its session.
+    pub(super) waits: bool,
+    /// The key of its session, or [`NO_SESSION`].
+    pub(super) session: u32,
+    armed: u32,
+    /// The low 32 bits of the millisecond at which the incomplete frame began; meaningful only while there is one.
+    partial_since_ms: u32,
+    decoder: Decoder,
+    pub(super) opened_at: Time,
+    pub(super) bytes_in: u64,
+    pub(super) bytes_out: u64,
+    /// When the next frame would have come if frames came at the allowed rate (GCRA's theoretical arrival time).
+    due_at: Time,
+}
+
+/// The session key of a link that has none.
+pub(super) const NO_SESSION: u32 = u32::MAX;
+
+/// How and why a link ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ending {
+    /// Why the server closes it; `None` if the peer left.
+    pub(super) code: Option<CloseCode>,
+    /// Why its session's status changes with it.
+    pub(super) cause: Cause,
+    pub(super) manner: Manner,
+    /// When the client may come back.
+    pub(super) retry_ms: Option<u64>,
+    pub(super) fate: Fate,
+}
+
+impl Ending {
+    /// A newer link has taken the session over.
+    pub(super) fn replaced() -> Ending {
+        Ending {
+            code: Some(CloseCode::Replaced),
+            cause: Cause::Replaced,
+            manner: Manner::Gently,
+            retry_ms: None,
+            fate: Fate::Pass,
+        }
+    }
+}
+
+/// What becomes of a v1 session whose link ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// It goes on, on another link or in another shard.
+    Pass,
+    /// It can be resumed for a while.
+    Wait,
+    /// It is closed; who returns is recognised.
+    Remember,
+    /// It is closed for good.
+    Forget,
+}
+
+/// What a frame did to its link.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// The next frame may come.
+    On,
+    /// The link is closed.
+    Closed,
+    /// Another shard must answer before the next frame.
+    Wait,
+}
+
+impl Shard {
+    pub(super) fn link_opened(&mut self, id: LinkId, peer: Peer, at: Time) {
+        let index = id.0 as usize;
+        if self.links.len() <= index {
+            self.links.resize_with(index + 1, || None);
+        }
+        debug_assert!(self.links[index].is_none(), "a link's number is free when it is opened");
+        self.links[index] = Some(Link {
+            peer,
+            mode: Mode::Unknown,
+            waits: false,
+            session: NO_SESSION,
+            armed: DISARMED,
+            partial_since_ms: 0,
+            decoder: Decoder::default(),
+            opened_at: at,
+            bytes_in: 0,
+            bytes_out: 0,
+            due_at: Time::ZERO,
+        });
+        self.stats.links_opened += 1;
+        self.stats.links[Mode::Unknown as usize] += 1;
+        self.arm_link(id, at);
+    }
+
+    pub(super) fn received(&mut self, id: LinkId, bytes: &[u8], at: Time, out: &mut Outputs) {
+        let Some(link) = self.link_mut(id) else { return };
+        let first = link.bytes_in == 0;
+        link.bytes_in += bytes.len() as u64;
+        let waits = link.waits;
+        self.stats.bytes_in += bytes.len() as u64;
+        if waits {
+            return self.keep_for_later(id, bytes, at, out);
+        }
+        if first && let Some(&byte) = bytes.first().filter(|byte| **byte != 0) {
+            return self.turn_away(id, byte, at, out);
+        }
+        self.frames(id, bytes, at, out);
+    }
+
+    /// Cuts bytes into frames and handles each.
+    pub(super) fn frames(&mut self, id: LinkId, bytes: &[u8], at: Time, out: &mut Outputs) {
+        let limit = self.terms.limits.frame_bytes;
+        let Some(link) = self.link_mut(id) else { return };
+        let mut decoder = mem::take(&mut link.decoder);
+        let kept_before = decoder.kept_bytes();
+        let mut input = bytes;
+        let flow = loop {
+            match decoder.next(&mut input, limit) {
+                Ok(Some(body)) => match self.frame(id, body, at, out) {
+                    Flow::On => {}
+                    flow => break flow,
+                },
+                Ok(None) => break Flow::On,
+                Err(_) => {
+                    self.bad_frame(id, at, out);
+                    break Flow::Closed;
+                }
+            }
+        };
+        let kept = if flow == Flow::On { decoder.kept_bytes() } else { 0 };
+        self.stats.partial_bytes = self.stats.partial_bytes + kept as u64 - kept_before as u64;
+        match flow {
+            Flow::On if kept > 0 => self.keep_partial(id, decoder, kept_before, bytes.len(), at, out),
+            Flow::On | Flow::Closed => {}
+            Flow::Wait => self.keep_for_later(id, input, at, out),
+        }
+    }
+
+    /// Puts an incomplete frame back, and starts its clock if it has just begun.
+    fn keep_partial(
+        &mut self,
+        id: LinkId,
+        decoder: Decoder,
+        kept_before: usize,
+        arrived: usize,
+        at: Time,
+        out: &mut Outputs,
+    ) {
+        let kept = decoder.kept_bytes();
+        let Some(link) = self.link_mut(id) else { return };
+        // It is the same frame as before if all that arrived was added to it.
+        if kept_before == 0 || kept != kept_before + arrived {
+            link.partial_since_ms = low_millis(at);
+        }
+        link.decoder = decoder;
+        if self.stats.partial_bytes > self.terms.limits.partial_bytes as u64 {
+            return self.close_link(id, CloseCode::RateLimited, Manner::AtOnce, at, out);
+        }
+        self.arm_link(id, at);
+    }
+
+    fn frame(&mut self, id: LinkId, body: &[u8], at: Time, out: &mut Outputs) -> Flow {
+        if !self.pace(id, at) {
+            self.close_link(id, CloseCode::RateLimited, Manner::Gently, at, out);
+            return Flow::Closed;
+        }
+        let mut scratch = mem::take(&mut self.scratch);
+        let flow = match body::parse(body, &mut scratch) {
+            Ok(body) => self.body(id, body, at, out),
+            Err(_) => {
+                self.bad_frame(id, at, out);
+                Flow::Closed
+            }
+        };
+        scratch.clear();
+        scratch.shrink_to(SCRATCH_KEPT);
+        self.scratch = scratch;
+        flow
+    }
+
+    fn body(&mut self, id: LinkId, body: Body<'_>, at: Time, out: &mut Outputs) -> Flow {
+        let Some(Link { mode, session, .. }) = self.link(id) else { return Flow::Closed };
+        let (mode, session) = (*mode, *session);
+        match (mode, body) {
+            (Mode::Unknown, Body::Empty) => Flow::On,
+            (Mode::Unknown, Body::Legacy(beat)) => self.legacy_begins(id, &beat, at, out),
+            (Mode::Unknown, Body::V1(request)) => {
+                self.set_mode(id, Mode::V1);
+                self.request(id, request, at, out)
+            }
+            (Mode::Legacy, Body::Empty) => self.legacy_beat(id, session, None, at, out),
+            (Mode::Legacy, Body::Legacy(beat)) => self.legacy_beat(id, session, Some(&beat), at, out),
+            (Mode::Legacy, Body::V1(request)) if matches!(request.op, Ok(Op::Hello(_))) => {
+                self.legacy_becomes_v1(id, session, at, out);
+                self.request(id, request, at, out)
+            }
+            (Mode::V1, Body::Empty) => self.v1_life(session, at, out),
+            (Mode::V1, Body::V1(request)) => self.request(id, request, at, out),
+            (Mode::Legacy, Body::V1(_)) | (Mode::V1, Body::Legacy(_)) => {
+                self.bad_frame(id, at, out);
+                Flow::Closed
+            }
+        }
+    }
+
+    /// Whether a link is within its rate of frames.
+    fn pace(&mut self, id: LinkId, at: Time) -> bool {
+        let (rate, burst) = (self.terms.limits.frames_per_second, self.terms.limits.frames_burst);
+        let Some(link) = self.link_mut(id) else { return true };
+        if rate == 0 {
+            return true;
+        }
+        let spacing = Duration::from_micros(1_000_000 / u64::from(rate));
+        let due_at = link.due_at.max(at);
+        if due_at.since(at) > spacing * burst {
+            return false;
+        }
+        link.due_at = due_at + spacing;
+        true
+    }
+
+    /// A first byte that is no native frame's: closed without a word, and counted by what it looks like.
+    fn turn_away(&mut self, id: LinkId, first_byte: u8, at: Time, out: &mut Outputs) {
+        let reason = match first_byte {
+            0x16 => Refused::Tls,
+            b'A'..=b'Z' => Refused::Http,
+            _ => Refused::Protocol,
+        };
+        self.stats.refused[reason as usize] += 1;
+        self.close_link(id, CloseCode::BadFrame, Manner::AtOnce, at, out);
+    }
+
+    /// Something unreadable: the link is closed; a v1 client that does so again and again shall not come back.
+    pub(super) fn bad_frame(&mut self, id: LinkId, at: Time, out: &mut Outputs) {
+        let session = self.link(id).map_or(NO_SESSION, |link| link.session);
+        let mut code = CloseCode::BadFrame;
+        if let Some(v1) = self.sessions.get_mut(session as usize).and_then(|session| session.v1_part_mut()) {
+            v1.malformed = v1.malformed.saturating_add(1);
+            if v1.malformed >= MALFORMED_MAX {
+                code = CloseCode::Malformed;
+            }
+        }
+        self.close_link(id, code, Manner::Gently, at, out);
+    }
+
+    /// Closes a link with a code; its session, if any, may be resumed (v1) or ends (legacy).
+    pub(super) fn close_link(&mut self, id: LinkId, code: CloseCode, manner: Manner, at: Time, out: &mut Outputs) {
+        let cause = match code {
+            CloseCode::Drain => Cause::Drain,
+            CloseCode::Silent => Cause::Silent,
+            CloseCode::Replaced => Cause::Replaced,
+            _ => Cause::Limit,
+        };
+        self.close(id, Ending { code: Some(code), cause, manner, retry_ms: None, fate: Fate::Wait }, at, out);
+    }
+
+    /// Closes a link. A v1 link hears of it; others are never written to.
+    pub(super) fn close(&mut self, id: LinkId, ending: Ending, at: Time, out: &mut Outputs) {
+        let Some(link) = self.link(id) else { return };
+        let v1 = link.mode == Mode::V1;
+        if let (true, Some(code)) = (v1, ending.code) {
+            let bye =
+                ServerMessage::Bye { code: code.number(), reason: code.reason().into(), retry_ms: ending.retry_ms };
+            self.say(id, &bye, out);
+        }
+        let manner = if v1 || ending.manner == Manner::Abort { ending.manner } else { Manner::AtOnce };
+        out.list.push(Output::Close { link: id, manner });
+        self.link_gone(id, ending, at, out);
+    }
+
+    /// A link ended by itself.
+    pub(super) fn link_ended(&mut self, id: LinkId, end: LinkEnd, at: Time, out: &mut Outputs) {
+        let (code, cause) = match end {
+            LinkEnd::Eof | LinkEnd::Reset => (None, Cause::Dropped),
+            LinkEnd::Slow => (Some(CloseCode::SlowConsumer), Cause::Limit),
+        };
+        self.link_gone(id, Ending { code, cause, manner: Manner::AtOnce, retry_ms: None, fate: Fate::Wait }, at, out);
+    }
+
+    /// Forgets a link, and does to its session what the ending says.
+    fn link_gone(&mut self, id: LinkId, ending: Ending, at: Time, out: &mut Outputs) {
+        let Some(link) = self.links.get_mut(id.0 as usize).and_then(Option::take) else { return };
+        match ending.code {
+            Some(code) => self.stats.closes[code.index()] += 1,
+            None => self.stats.ends += 1,
+        }
+        self.stats.links[link.mode as usize] -= 1;
+        self.stats.partial_bytes -= link.decoder.kept_bytes() as u64;
+        self.waiting.remove(&id);
+        let mut closed = Closed {
+            identity: None,
+            peer: link.peer,
+            user: None,
+            mode: link.mode,
+            code: ending.code,
+            cause: None,
+            beats: 0,
+            bytes_in: link.bytes_in,
+            bytes_out: link.bytes_out,
+            rtt_us: None,
+            opened_at: link.opened_at,
+            closed_at: at,
+        };
+        if let Some(session) = self.sessions.get(link.session as usize) {
+            closed.identity = Some(session.identity(link.peer));
+            closed.cause = Some(ending.cause);
+            closed.beats = session.beats;
+            if let Some(v1) = session.v1_part() {
+                closed.user = v1.user.clone();
+                closed.rtt_us = v1.rtt_us;
+            }
+            match (link.mode, ending.fate) {
+                (_, Fate::Pass) => {}
+                (Mode::V1, Fate::Wait) => self.retain(link.session, link.peer, at, out),
+                (Mode::V1, Fate::Forget) => self.finish(link.session, link.peer, ending.cause, false, at, out),
+                // A legacy session never outlives its link, and is always remembered.
+                (Mode::V1, Fate::Remember) | (Mode::Legacy | Mode::Unknown, _) => {
+                    self.finish(link.session, link.peer, ending.cause, true, at, out);
+                }
+            }
+        }
+        out.list.push(Output::Note(Note::Closed(Box::new(closed))));
+    }
+
+    pub(super) fn drain_link(&mut self, id: LinkId, retry_ms: u64, at: Time, out: &mut Outputs) {
+        let ending = Ending {
+            code: Some(CloseCode::Drain),
+            cause: Cause::Drain,
+            manner: Manner::Gently,
+            retry_ms: Some(retry_ms),
+            fate: Fate::Wait,
+        };
+        self.close(id, ending, at, out);
+    }
+
+    /// Writes a message to a v1 link.
+    pub(super) fn say(&mut self, id: LinkId, message: &ServerMessage<'_>, out: &mut Outputs) {
+        let Some(link) = self.links.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        debug_assert!(link.mode == Mode::V1, "nothing is ever written to a link that didn't ask for it");
+        let start = out.bytes.len();
+        write_message(&mut out.bytes, message);
+        let range = start..out.bytes.len();
+        link.bytes_out += range.len() as u64;
+        self.stats.bytes_out += range.len() as u64;
+        // What one burst of frames brings forth for a link goes out in one write.
+        match out.list.last_mut() {
+            Some(Output::Write { link, range: last }) if *link == id && last.end == range.start => last.end = range.end,
+            _ => out.list.push(Output::Write { link: id, range }),
+        }
+    }
+
+    /// Sees to it that a link is looked at when its own deadline has come.
+    pub(super) fn arm_link(&mut self, id: LinkId, at: Time) {
+        let deadline = self.link_deadline(id, at);
+        let Some(link) = self.links.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        if deadline == Time::NEVER {
+            return;
+        }
+        let tick = self.wheel.tick_for(deadline);
+        if link.armed == DISARMED || Wheel::is_before(tick, link.armed) {
+            link.armed = tick;
+            self.wheel.add(Entry::Link(id.0), tick);
+        }
+    }
+
+    pub(super) fn look_at_link(&mut self, id: LinkId, tick: u32, at: Time, out: &mut Outputs) {
+        match self.link_mut(id) {
+            Some(link) if link.armed == tick => link.armed = DISARMED,
+            Some(_) | None => return,
+        }
+        if self.link_deadline(id, at) > at {
+            return self.arm_link(id, at);
+        }
+        let incomplete = self.link(id).is_some_and(|link| link.session != NO_SESSION);
+        let code = if incomplete { CloseCode::BadFrame } else { CloseCode::NoHello };
+        self.close_link(id, code, Manner::Gently, at, out);
+    }
+
+    /// When a link must have a session, or must have completed its frame.
+    fn link_deadline(&self, id: LinkId, at: Time) -> Time {
+        let Some(link) = self.link(id) else { return Time::NEVER };
+        let limits = &self.terms.limits;
+        let first = if link.session == NO_SESSION { link.opened_at + limits.first_frame } else { Time::NEVER };
+        let frame = if link.decoder.kept_bytes() > 0 {
+            let ago_ms = low_millis(at).wrapping_sub(link.partial_since_ms);
+            at - Duration::from_millis(u64::from(ago_ms)) + limits.frame_time
+        } else {
+            Time::NEVER
+        };
+        first.min(frame)
+    }
+
+    pub(super) fn set_mode(&mut self, id: LinkId, mode: Mode) {
+        let Some(link) = self.links.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        self.stats.link_mode(link.mode, mode);
+        link.mode = mode;
+    }
+
+    pub(super) fn link(&self, id: LinkId) -> Option<&Link> {
+        self.links.get(id.0 as usize)?.as_ref()
+    }
+
+    pub(super) fn link_mut(&mut self, id: LinkId) -> Option<&mut Link> {
+        self.links.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    /// A link's address; the session that has the link is proof that there is one.
+    pub(super) fn peer_of(&self, id: LinkId) -> Option<Peer> {
+        self.link(id).map(|link| link.peer)
+    }
+}
+
+/// After so many malformed frames a session's client is told not to come back.
+const MALFORMED_MAX: u8 = 3;
+/// Scratch memory kept between frames, in bytes; larger bodies give theirs back.
+const SCRATCH_KEPT: usize = 16 * 1024;
+
+fn low_millis(at: Time) -> u32 {
+    (at.as_micros() / 1000) as u32
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_is_72_bytes() {
+        assert_eq!(size_of::<Option<Link>>(), 72);
+    }
+}

@@ -1,0 +1,231 @@
+//! The one table of settings. The typed [`Config`], the TOML file, the environment, the flags, `config default`,
+//! `config env` and the answer to a reload all follow from its rows; a new setting is a new row.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::source::Reader;
+use super::value::{Address, Codec, Count, Directory, Kind, Optional, OptionalFile, Size, Span, Switch};
+use super::word::{Choice, Format, Level, ProfileName, Rotate};
+
+/// One setting: where it is found, what it may be and what it means.
+#[derive(Debug)]
+pub struct Key {
+    /// The TOML section, such as `detector`.
+    pub section: &'static str,
+    /// The key within its section, such as `interval`.
+    pub name: &'static str,
+    /// How its value is written.
+    pub kind: Kind,
+    /// The value it has when nobody sets it, as text; `None` when the profile has it.
+    pub default: Option<&'static str>,
+    /// The least and the greatest value, both allowed.
+    pub range: Option<(&'static str, &'static str)>,
+    /// The flag of `stillhere serve` that sets it.
+    pub flag: Option<&'static str>,
+    /// Whether a reload (HUP, `ctl reload`) applies it to the running process.
+    pub reloadable: bool,
+    /// What it means and why the default is what it is.
+    pub doc: &'static str,
+}
+
+impl Key {
+    /// Its name in lists and messages, such as `detector.interval`.
+    pub fn path(&self) -> String {
+        format!("{}.{}", self.section, self.name)
+    }
+
+    /// Its name in the environment, such as `STILLHERE_DETECTOR__INTERVAL`.
+    pub fn env(&self) -> String {
+        format!("{ENV_PREFIX}{}__{}", self.section.to_uppercase(), self.name.to_uppercase())
+    }
+
+    /// The place of `section.name` in [`KEYS`].
+    pub(super) fn position(section: &str, name: &str) -> Option<usize> {
+        KEYS.iter().position(|key| key.section == section && key.name == name)
+    }
+}
+
+/// What every setting's name in the environment begins with.
+pub const ENV_PREFIX: &str = "STILLHERE_";
+
+macro_rules! optional {
+    () => {
+        None
+    };
+    ($value:expr) => {
+        Some($value)
+    };
+}
+
+macro_rules! reloadable {
+    (live) => {
+        true
+    };
+    (restart) => {
+        false
+    };
+}
+
+macro_rules! sections {
+    ($(
+        $section:ident $Section:ident $about:literal {
+            $(
+                $key:ident : $type:ty [$codec:ty]
+                $(= $default:literal)?
+                $(in $low:literal to $high:literal)?
+                $(flag $flag:literal)?,
+                $reload:ident,
+                $doc:literal;
+            )*
+        }
+    )*) => {
+        $(
+            #[doc = $about]
+            #[derive(Clone, Debug, PartialEq)]
+            pub struct $Section {
+                $(#[doc = $doc] pub $key: $type,)*
+            }
+        )*
+
+        /// Everything that can be set, typed and checked. Made by [`Config::load`].
+        #[derive(Clone, Debug, PartialEq)]
+        pub struct Config {
+            $(#[doc = $about] pub $section: $Section,)*
+        }
+
+        /// Every section with what it is about, in the order of `config default`.
+        pub const SECTIONS: &[(&str, &str)] = &[$((stringify!($section), $about),)*];
+
+        /// Every setting, section by section.
+        pub const KEYS: &[Key] = &[$($(
+            Key {
+                section: stringify!($section),
+                name: stringify!($key),
+                kind: <$codec as Codec<$type>>::KIND,
+                default: optional!($($default)?),
+                range: optional!($(($low, $high))?),
+                flag: optional!($($flag)?),
+                reloadable: reloadable!($reload),
+                doc: $doc,
+            },
+        )*)*];
+
+        impl Config {
+            /// Reads every setting; what is wrong ends up in the reader's errors, and the default takes its place.
+            pub(super) fn read(reader: &mut Reader<'_>) -> Config {
+                Config {
+                    $($section: $Section {
+                        $($key: reader.read::<$codec, $type>(stringify!($section), stringify!($key)),)*
+                    },)*
+                }
+            }
+
+            /// The values as text, in the order of [`KEYS`]; `None` for an override that isn't set.
+            pub fn texts(&self) -> Vec<Option<String>> {
+                vec![$($(<$codec as Codec<$type>>::show(&self.$section.$key),)*)*]
+            }
+
+            /// This configuration with the reloadable settings of `new`: what a running process has after a reload.
+            pub fn reloaded(&self, new: &Config) -> Config {
+                Config {
+                    $($section: $Section {
+                        $($key: if reloadable!($reload) { &new.$section.$key } else { &self.$section.$key }.clone(),)*
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+sections! {
+    listen Listen "What listens where." {
+        clients: SocketAddr [Address] = "127.0.0.1:14000" flag "--listen", restart,
+            "The address and port for clients. Loopback by default, so that nothing is exposed unasked; `0.0.0.0:14000` or `[::]:14000` for every interface.";
+        admin: SocketAddr [Address] = "127.0.0.1:14080" flag "--admin", restart,
+            "The address and port of the HTTP API, metrics and health checks. It must be on loopback: this version has no TLS for it.";
+        legacy: bool [Switch] = "true", restart,
+            "Whether clients may send plain heartbeats without `hello`, as the tutorial's do. They are never written to.";
+    }
+    server Server "The process itself." {
+        data_dir: PathBuf [Directory] = "./stillhere-data" flag "--data-dir", restart,
+            "The directory of the store and of `admin.token`. It is made when it doesn't exist.";
+        shards: usize [Count] = "0" in "0" to "1024", restart,
+            "How many threads serve clients, each with its own sessions; 0 for one per available core.";
+        coalesce: Duration [Span] = "1ms" in "0s" to "100ms", restart,
+            "The longest time a busy shard lets input gather before it looks at it all: the latency paid for much less CPU a beat. An idle shard never waits; 0 disables it.";
+        drain: Duration [Span] = "10s" in "0s" to "1h", restart,
+            "How long a drain (TERM, `ctl drain`) spreads its goodbyes, so that not all clients reconnect in the same instant.";
+    }
+    detector Detector "How long silence is tolerated. `stillhere config explain` shows what follows from it." {
+        profile: &'static str [ProfileName] = "seed", live,
+            "The named detector to start from: seed, seed-demo, deadline, game or mobile. `interval`, `start`, `threshold`, `strikes` and `leave_hold` override its numbers.";
+        interval: Option<Duration> [Optional<Span>] in "1s" to "10m", live,
+            "The time between beats of a client that asks for no other, and of every legacy client.";
+        start: Option<u8> [Optional<Count>] in "0" to "254", live,
+            "Where a session's cursor begins and returns to after a strike; below `threshold`.";
+        threshold: Option<u8> [Optional<Count>] in "1" to "255", live,
+            "The cursor that makes a strike: a beat moves it down, a missed interval up.";
+        strikes: Option<u8> [Optional<Count>] in "1" to "255", live,
+            "How many strikes put a session on leave.";
+        leave_hold: Option<Duration> [Optional<Span>] in "1s" to "168h", live,
+            "How long a session may stay on leave before it is closed; beats don't restart it.";
+        idle_after: Duration [Span] = "30m" in "1s" to "168h", live,
+            "How long after its last act (anything but a beat) a session that ever acted counts as idle and is on leave.";
+        drop_grace: Duration [Span] = "3s" in "0s" to "10m", live,
+            "How long a v1 session whose link dropped keeps its status, in case the client is back at once.";
+        dropped_hold: Duration [Span] = "2m" in "1s" to "24h", live,
+            "How long a dropped v1 session can be resumed as if nothing had happened; then it is closed.";
+        dropped_hold_anonymous: Duration [Span] = "60s" in "1s" to "24h", live,
+            "The same for a session without a user. Shorter, because strangers can make as many as they like.";
+        return_window: Duration [Span] = "24h" in "1s" to "720h", live,
+            "How long a closed session's identity is remembered, so that who returns is on leave and earns alive.";
+    }
+    limits Limits "The bounds that keep one peer from hurting another." {
+        connections: usize [Count] = "0" in "0" to "10000000", live,
+            "The most links at a time; 0 for as many as the limit of open files allows, less 32 kept in reserve and what the process itself needs. `stillhere check` prints what it comes to.";
+        connections_per_address: usize [Count] = "0" in "0" to "10000000", live,
+            "The most links from one address; 0 for no limit of its own, since whole offices and proxies share an address.";
+        frame: u32 [Size] = "64KiB" in "64B" to "16777215B", live,
+            "The largest frame. Below 16 MiB, because the first byte of a length must stay 0x00.";
+        first_frame: Duration [Span] = "10s" in "100ms" to "10m", live,
+            "The time from accept to the first complete frame; who says nothing is closed then.";
+        frame_time: Duration [Span] = "10s" in "100ms" to "10m", live,
+            "The time from a frame's first byte to its last, against peers that dribble.";
+        frames_per_second: u32 [Count] = "1000" in "0" to "10000000", live,
+            "How many frames a second one link may send on average; 0 for no limit. Beating too early is never a kick by itself.";
+        frames_burst: u32 [Count] = "5000" in "1" to "10000000", live,
+            "How many frames one link may send at once on top of that average.";
+        partial: usize [Size] = "64MiB" in "64KiB" to "64GiB", live,
+            "What the incomplete frames of all links may occupy together; the link that asks for more is closed with 4006.";
+        outbox: usize [Size] = "256KiB" in "4KiB" to "1GiB", restart,
+            "What may queue for one slow reader before its link is closed with 4005.";
+        send_buffer: usize [Size] = "128KiB" in "4KiB" to "64MiB", restart,
+            "The kernel's send buffer of a link (SO_SNDBUF), so that a peer that doesn't read can't hold much memory there.";
+        retained: usize [Count] = "50000" in "0" to "100000000", live,
+            "How many v1 sessions without a link are kept for a resume; while there are so many, one that loses its link is closed.";
+        retained_per_address: usize [Count] = "10000" in "0" to "100000000", live,
+            "The same for the sessions of one address.";
+        remembered: usize [Count] = "100000" in "0" to "100000000", live,
+            "How many closed identities are remembered for `return_window`; the oldest is forgotten first.";
+        closed: usize [Count] = "10000" in "1" to "1000000", restart,
+            "How many closed links `stillhere ctl closed` can show; about 200 bytes each.";
+    }
+    log Log "What the process says of itself, on standard error and in a file." {
+        format: Format [Choice] = "auto", restart,
+            "auto, text or json; auto is text on a terminal and JSON otherwise (a file is no terminal).";
+        level: Level [Choice] = "info", live,
+            "error, warn, info, debug or trace: what is less severe isn't logged. Libraries say no more than warn.";
+        file: Option<PathBuf> [OptionalFile] = "", restart,
+            "A file to log to as well; empty for none. Rotated files get the day (and hour) they began as a suffix.";
+        rotate: Rotate [Choice] = "daily", restart,
+            "daily, hourly or never: when a new file begins, in UTC.";
+        keep: usize [Count] = "7" in "1" to "10000", restart,
+            "How many rotated files to keep besides the current one; the oldest is removed.";
+        lines_per_second: u32 [Count] = "20" in "0" to "1000000", restart,
+            "How many lines a second of one kind are written; the rest are counted and summed up in one line. 0 for no limit.";
+        reaper_interval: Duration [Span] = "20s" in "1s" to "1h", restart,
+            "How often the log says how many links were cleared and how many remain.";
+    }
+}

@@ -1,0 +1,308 @@
+//! A shard's thread: its runtime, its shard, and the tasks of its links.
+//!
+//! Tasks: one per link ([`Link::run`]); the driver's own loop, which takes messages from the hub and wakes the shard
+//! when it wants. All run on this thread and are dropped with it, which closes every socket.
+//!
+//! The shard is borrowed for one input at a time; what it decides is carried out after the borrow has ended.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use slab::Slab;
+use stillhere_core::event::{Answer, Input, LinkEnd, LinkId, Output, Outputs, Peer, Terms, Ticket};
+use stillhere_core::shard::Shard;
+use stillhere_core::time::Time;
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+use tracing::warn;
+
+use crate::clock::{Clock, wall_ms};
+use crate::coalesce;
+use crate::hub::{Hub, Inbox, Message, Room};
+use crate::link::Link;
+use crate::listen::Admission;
+use crate::notes::Notes;
+use crate::store::StoreWriter;
+
+/// The thread's buffer for reading; a frame of the default limit fits.
+const BUFFER_BYTES: usize = 64 * 1024 + 4;
+/// How much later than planned the shard may be woken before waiting input is read first: what has arrived in time
+/// shall not be missed because the thread was late.
+const LATE: Duration = Duration::from_millis(20);
+/// Inputs between two polls for new I/O; large, since a turn's work is bounded by the sockets that were ready.
+const EVENT_INTERVAL: u32 = 1024;
+
+/// Everything on one shard's thread.
+pub(crate) struct Driver {
+    index: usize,
+    clock: Clock,
+    hub: Hub,
+    store: StoreWriter,
+    outbox_max: usize,
+    state: RefCell<State>,
+    buffer: RefCell<Vec<u8>>,
+    /// The shard wants to be woken sooner than planned.
+    sooner: Notify,
+}
+
+struct State {
+    shard: Shard,
+    links: Slab<Rc<Link>>,
+    outputs: Outputs,
+    notes: Notes,
+    /// Claims that other shards haven't all answered.
+    asked: HashMap<Ticket, Asked>,
+    next_ticket: u64,
+    /// When the driver's loop will next wake the shard.
+    planned: Time,
+}
+
+struct Asked {
+    link: Option<LinkId>,
+    outstanding: usize,
+}
+
+/// What a driver is made of.
+pub(crate) struct Parts {
+    /// The shard's number.
+    pub(crate) index: usize,
+    pub(crate) clock: Clock,
+    pub(crate) terms: Terms,
+    pub(crate) seed: [u8; 32],
+    pub(crate) hub: Hub,
+    pub(crate) inbox: Inbox,
+    pub(crate) store: StoreWriter,
+    pub(crate) notes: Notes,
+    pub(crate) outbox_max: usize,
+    pub(crate) gather: Duration,
+}
+
+/// Runs a shard on the present thread until every sender of its inbox is gone. `start` is run inside, first.
+pub(crate) fn run(parts: Parts, start: impl FnOnce(&Rc<Driver>)) -> std::io::Result<()> {
+    coalesce::set_gather(parts.gather);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .event_interval(EVENT_INTERVAL)
+        .on_thread_park(coalesce::before_park)
+        .build_local(tokio::runtime::LocalOptions::default())?;
+    runtime.block_on(async move {
+        let (driver, inbox) = Driver::new(parts);
+        start(&driver);
+        driver.run(inbox).await;
+    });
+    Ok(())
+}
+
+impl Driver {
+    fn new(parts: Parts) -> (Rc<Driver>, Inbox) {
+        let now = parts.clock.now();
+        let alone = parts.hub.len() == 1;
+        let state = State {
+            shard: Shard::new(parts.terms, parts.seed, alone, now),
+            links: Slab::new(),
+            outputs: Outputs::default(),
+            notes: parts.notes,
+            asked: HashMap::new(),
+            next_ticket: 0,
+            planned: now,
+        };
+        let driver = Driver {
+            index: parts.index,
+            clock: parts.clock,
+            hub: parts.hub,
+            store: parts.store,
+            outbox_max: parts.outbox_max,
+            state: RefCell::new(state),
+            buffer: RefCell::new(vec![0; BUFFER_BYTES]),
+            sooner: Notify::new(),
+        };
+        (Rc::new(driver), parts.inbox)
+    }
+
+    async fn run(self: Rc<Driver>, mut inbox: Inbox) {
+        self.handle(Input::Tick { wall_ms: wall_ms() });
+        loop {
+            let planned = self.plan();
+            tokio::select! {
+                message = inbox.recv() => match message {
+                    Some(message) => self.take(message),
+                    None => return,
+                },
+                () = sleep_until(Instant::from_std(self.clock.instant(planned))) => self.tick(planned).await,
+                () = self.sooner.notified() => {}
+            }
+        }
+    }
+
+    fn plan(&self) -> Time {
+        let mut state = self.state.borrow_mut();
+        state.planned = state.shard.next_deadline();
+        state.planned
+    }
+
+    async fn tick(&self, planned: Time) {
+        if self.clock.now().since(planned) > LATE {
+            tokio::task::yield_now().await;
+        }
+        self.handle(Input::Tick { wall_ms: wall_ms() });
+    }
+
+    fn take(self: &Rc<Driver>, message: Message) {
+        match message {
+            Message::Link { stream, peer, admission } => self.add_link(stream, peer, admission),
+            Message::Claim { ticket, claim } => self.handle(Input::Claimed { ticket, claim }),
+            Message::Answer { ticket, answer } => self.answered(ticket, answer),
+            Message::Restore(keepsakes) => self.handle(Input::Restore(keepsakes)),
+            Message::Visit(visit) => {
+                let mut outputs = {
+                    let state = &mut *self.state.borrow_mut();
+                    let mut out = std::mem::take(&mut state.outputs);
+                    let now = self.clock.now();
+                    visit(&mut Room { shard: &mut state.shard, now, out: &mut out, closed: &state.notes.closed });
+                    out
+                };
+                self.carry_out(&mut outputs);
+                self.state.borrow_mut().outputs = outputs;
+            }
+        }
+    }
+
+    /// Puts an accepted socket on this shard.
+    pub(crate) fn add_link(self: &Rc<Driver>, stream: std::net::TcpStream, peer: Peer, admission: Admission) {
+        let stream = match TcpStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => return warn!(%peer, %error, "can't watch a new socket; it is closed"),
+        };
+        let link = {
+            let mut state = self.state.borrow_mut();
+            let entry = state.links.vacant_entry();
+            let link = Link::new(stream, LinkId(entry.key() as u32), admission);
+            entry.insert(Rc::clone(&link));
+            link
+        };
+        self.handle(Input::Opened { link: link.id(), peer });
+        tokio::task::spawn_local(link.run(Rc::clone(self)));
+    }
+
+    /// Lends the thread's buffer.
+    pub(crate) fn with_buffer<R>(&self, read: impl FnOnce(&mut [u8]) -> R) -> R {
+        read(&mut self.buffer.borrow_mut())
+    }
+
+    /// Bytes arrived.
+    pub(crate) fn received(&self, link: LinkId, bytes: &[u8]) {
+        coalesce::input();
+        self.handle(Input::Received { link, bytes });
+    }
+
+    /// A link ended by itself.
+    pub(crate) fn link_ended(&self, link: LinkId, end: LinkEnd) {
+        self.forget(link);
+        self.handle(Input::Ended { link, end });
+    }
+
+    /// Gives the shard one input and carries out what it decides.
+    fn handle(&self, input: Input<'_>) {
+        let now = self.clock.now();
+        let mut outputs = {
+            let state = &mut *self.state.borrow_mut();
+            let mut outputs = std::mem::take(&mut state.outputs);
+            state.shard.handle(now, input, &mut outputs);
+            if state.shard.next_deadline() < state.planned {
+                self.sooner.notify_one();
+            }
+            outputs
+        };
+        if !outputs.list.is_empty() {
+            self.carry_out(&mut outputs);
+        }
+        self.state.borrow_mut().outputs = outputs;
+    }
+
+    fn carry_out(&self, outputs: &mut Outputs) {
+        let mut slow = Vec::new();
+        for output in outputs.list.drain(..) {
+            match output {
+                Output::Write { link: id, range } => {
+                    let link = self.state.borrow().links.get(id.0 as usize).cloned();
+                    if link.is_some_and(|link| link.write(&outputs.bytes[range], self.outbox_max).is_err()) {
+                        slow.push(id);
+                    }
+                }
+                Output::Close { link, manner } => {
+                    if let Some(link) = self.forget(link) {
+                        link.close(manner);
+                    }
+                }
+                Output::Claim { link, claim } => self.ask_others(link, claim),
+                Output::Answer { ticket, answer } => {
+                    // A full queue there means that its client waits until its own time-out, and comes again.
+                    if self.hub.send(asker(ticket), Message::Answer { ticket, answer }).is_err() {
+                        warn!("a shard is overloaded; a session that moves was lost on the way");
+                    }
+                }
+                Output::Keep(keepsake) => self.store.keep(keepsake),
+                Output::Forget(session) => self.store.forget(session),
+                Output::Note(note) => {
+                    let state = &mut *self.state.borrow_mut();
+                    let now = state.shard.time_at(self.clock.now());
+                    state.notes.take(note, now);
+                }
+            }
+        }
+        outputs.clear();
+        for id in slow {
+            if let Some(link) = self.forget(id) {
+                link.close(stillhere_core::event::Manner::Abort);
+                self.handle(Input::Ended { link: id, end: LinkEnd::Slow });
+            }
+        }
+    }
+
+    fn ask_others(&self, link: LinkId, claim: stillhere_core::event::Claim) {
+        let ticket = {
+            let state = &mut *self.state.borrow_mut();
+            state.next_ticket += 1;
+            let ticket = Ticket((self.index as u64) << TICKET_BITS | state.next_ticket);
+            state.asked.insert(ticket, Asked { link: Some(link), outstanding: self.hub.len() - 1 });
+            ticket
+        };
+        for shard in (0..self.hub.len()).filter(|shard| *shard != self.index) {
+            if self.hub.send(shard, Message::Claim { ticket, claim }).is_err() {
+                self.answered(ticket, Answer::Unknown);
+            }
+        }
+    }
+
+    /// One of the others has answered; the first that knows the session decides.
+    fn answered(&self, ticket: Ticket, answer: Answer) {
+        let link = {
+            let state = &mut *self.state.borrow_mut();
+            let Some(asked) = state.asked.get_mut(&ticket) else { return };
+            asked.outstanding -= 1;
+            if matches!(answer, Answer::Unknown) && asked.outstanding > 0 {
+                return;
+            }
+            state.asked.remove(&ticket).and_then(|asked| asked.link)
+        };
+        self.handle(Input::Answered { link: link.unwrap_or(LinkId::NONE), answer });
+    }
+
+    fn forget(&self, id: LinkId) -> Option<Rc<Link>> {
+        let state = &mut *self.state.borrow_mut();
+        for asked in state.asked.values_mut().filter(|asked| asked.link == Some(id)) {
+            asked.link = None;
+        }
+        state.links.try_remove(id.0 as usize)
+    }
+}
+
+/// A ticket's upper bits name the shard that asked.
+const TICKET_BITS: u32 = 48;
+
+fn asker(ticket: Ticket) -> usize {
+    (ticket.0 >> TICKET_BITS) as usize
+}

@@ -1,0 +1,188 @@
+//! One link: a socket, what couldn't be written to it yet, and the task that waits for both.
+//!
+//! An idle link owns no buffer. Its task reads into the thread's; writing is tried at once by whoever has something to
+//! say, and only what the kernel doesn't take is queued here, bounded in bytes. The task ends when the peer or the
+//! shard ends the link; dropping it closes the socket.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use stillhere_core::event::{LinkEnd, LinkId, Manner};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::driver::Driver;
+use crate::listen::Admission;
+
+/// Reads of one link in a row before the others get their turn.
+const READS_MAX: usize = 4;
+/// How long a link that was told goodbye may take to hear it.
+const GENTLE_MAX: Duration = Duration::from_secs(1);
+
+/// A link, shared by its task and the driver.
+pub(crate) struct Link {
+    stream: RefCell<TcpStream>,
+    id: LinkId,
+    /// Set when the shard has closed the link; the driver has forgotten it then.
+    closing: Cell<Option<Manner>>,
+    #[expect(clippy::box_collection, reason = "most links never queue anything, and there is one in every link")]
+    outbox: RefCell<Option<Box<Vec<u8>>>>,
+    /// The link's task, while it waits.
+    waker: Cell<Option<Waker>>,
+    /// Counted until the socket is closed.
+    _admission: Admission,
+}
+
+/// The outbox would exceed its bound: the peer reads too slowly.
+pub(crate) struct TooSlow;
+
+impl Link {
+    pub(crate) fn new(stream: TcpStream, id: LinkId, admission: Admission) -> Rc<Link> {
+        Rc::new(Link {
+            stream: RefCell::new(stream),
+            id,
+            closing: Cell::new(None),
+            outbox: RefCell::new(None),
+            waker: Cell::new(None),
+            _admission: admission,
+        })
+    }
+
+    /// Its number, while the shard knows it.
+    pub(crate) fn id(&self) -> LinkId {
+        self.id
+    }
+
+    /// Writes, or queues what can't be written now. A broken connection is no error here: its task will read of it.
+    pub(crate) fn write(&self, mut bytes: &[u8], outbox_max: usize) -> Result<(), TooSlow> {
+        let mut outbox = self.outbox.borrow_mut();
+        if outbox.is_none() {
+            match self.stream.borrow().try_write(bytes) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return Ok(()),
+            }
+            if bytes.is_empty() {
+                return Ok(());
+            }
+        }
+        let queued = outbox.get_or_insert_default();
+        if queued.len() + bytes.len() > outbox_max {
+            return Err(TooSlow);
+        }
+        queued.extend_from_slice(bytes);
+        drop(outbox);
+        self.wake();
+        Ok(())
+    }
+
+    /// The shard has closed the link: its task shall do so with the socket.
+    pub(crate) fn close(&self, manner: Manner) {
+        self.closing.set(Some(manner));
+        self.wake();
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = self.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// The link's task: carries bytes to the driver until the link ends. It may be dropped at any point; that closes the
+    /// socket.
+    pub(crate) async fn run(self: Rc<Link>, driver: Rc<Driver>) {
+        match poll_fn(|context| self.poll(context, &driver)).await {
+            Ending::Peer(end) => driver.link_ended(self.id, end),
+            Ending::Shard(Manner::AtOnce) => {}
+            Ending::Shard(Manner::Abort) => self.abort(),
+            // Boxed, since a link in its life needs none of this.
+            Ending::Shard(Manner::Gently) => Box::pin(self.part()).await,
+        }
+    }
+
+    fn poll(&self, context: &mut Context<'_>, driver: &Rc<Driver>) -> Poll<Ending> {
+        let waker = self.waker.take().filter(|waker| waker.will_wake(context.waker()));
+        self.waker.set(Some(waker.unwrap_or_else(|| context.waker().clone())));
+        if let Some(manner) = self.closing.get() {
+            return Poll::Ready(Ending::Shard(manner));
+        }
+        if let Poll::Ready(Err(_)) = self.poll_flush(context) {
+            return Poll::Ready(Ending::Peer(LinkEnd::Reset));
+        }
+        for _ in 0..READS_MAX {
+            match ready!(self.poll_read(context, driver)) {
+                Ok(0) => return Poll::Ready(Ending::Peer(LinkEnd::Eof)),
+                Ok(_) => {}
+                Err(_) => return Poll::Ready(Ending::Peer(LinkEnd::Reset)),
+            }
+            // What was read may have made the shard close this very link. Its number is free from then on, so nothing
+            // more may be said of it.
+            if let Some(manner) = self.closing.get() {
+                return Poll::Ready(Ending::Shard(manner));
+            }
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Reads what there is into the thread's buffer and hands it to the shard.
+    fn poll_read(&self, context: &mut Context<'_>, driver: &Rc<Driver>) -> Poll<io::Result<usize>> {
+        driver.with_buffer(|buffer| {
+            let mut read = ReadBuf::new(buffer);
+            ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_read(context, &mut read))?;
+            if !read.filled().is_empty() {
+                driver.received(self.id, read.filled());
+            }
+            Poll::Ready(Ok(read.filled().len()))
+        })
+    }
+
+    /// Writes what is queued; `Ready(Ok)` when nothing is.
+    fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut outbox = self.outbox.borrow_mut();
+        while let Some(queued) = outbox.as_deref_mut() {
+            let written = ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_write(context, queued))?;
+            queued.drain(..written);
+            if queued.is_empty() {
+                *outbox = None;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Lets the goodbye go out before the socket is closed: what the peer still sends would turn the close into a reset
+    /// that could overtake it.
+    async fn part(&self) {
+        let parting = async {
+            poll_fn(|context| self.poll_flush(context)).await?;
+            poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(context)).await?;
+            let mut rest = [0; 512];
+            loop {
+                let mut read = ReadBuf::new(&mut rest);
+                poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_read(context, &mut read)).await?;
+                if read.filled().is_empty() {
+                    return io::Result::Ok(());
+                }
+            }
+        };
+        // However it ends, the socket is closed next.
+        let _ = tokio::time::timeout(GENTLE_MAX, pin!(parting)).await;
+    }
+
+    /// Closing shall reset the connection: the kernel would otherwise wait for a peer that the detector has given up.
+    fn abort(&self) {
+        // If it fails, the connection is broken already.
+        let _ = self.stream.borrow().set_zero_linger();
+    }
+}
+
+/// Who ended a link.
+enum Ending {
+    Peer(LinkEnd),
+    Shard(Manner),
+}

@@ -1,0 +1,160 @@
+//! What survives a restart: the identities of v1 sessions, written behind.
+//!
+//! One thread (`store`) owns the database. Shards hand it what changed and never wait for it; it coalesces and commits
+//! about once a second. After a crash the last second may be missing: such a client gets a new session.
+
+mod sqlite;
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use stillhere_core::event::Keepsake;
+use stillhere_core::secret::SessionId;
+use tracing::{error, warn};
+
+use crate::clock::wall_ms;
+use sqlite::Database;
+
+/// Changes that may wait for the thread; more are dropped and counted.
+const QUEUE_MAX: usize = 65_536;
+/// Changes coalesced before they are written early.
+const BATCH_MAX: usize = 65_536;
+/// How long changes are gathered.
+const GATHER: Duration = Duration::from_secs(1);
+
+enum Request {
+    Keep(Box<Keepsake>),
+    Forget(SessionId),
+    /// Write everything now, tell, and end.
+    Finish(SyncSender<()>),
+}
+
+/// The shards' end.
+#[derive(Clone)]
+pub(crate) struct StoreWriter {
+    sender: SyncSender<Request>,
+    counters: Arc<Counters>,
+}
+
+/// What the store counts.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Changes dropped because the thread was behind.
+    pub(crate) dropped: AtomicU64,
+    /// Commits that failed.
+    pub(crate) failed: AtomicU64,
+    /// Commits.
+    pub(crate) commits: AtomicU64,
+    /// Time spent in commits, in microseconds.
+    pub(crate) commit_us: AtomicU64,
+}
+
+impl StoreWriter {
+    pub(crate) fn keep(&self, keepsake: Keepsake) {
+        self.send(Request::Keep(Box::new(keepsake)));
+    }
+
+    pub(crate) fn forget(&self, session: SessionId) {
+        self.send(Request::Forget(session));
+    }
+
+    /// What was counted so far.
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Waits until everything is written, at most `patience`.
+    pub(crate) fn finish(&self, patience: Duration) -> bool {
+        let (sender, receiver) = sync_channel(1);
+        self.sender.send(Request::Finish(sender)).is_ok() && receiver.recv_timeout(patience).is_ok()
+    }
+
+    fn send(&self, request: Request) {
+        if self.sender.try_send(request).is_err() {
+            let dropped = self.counters.dropped.fetch_add(1, Ordering::Relaxed) + 1;
+            warn!(dropped, "the store is behind; sessions of this moment can't be resumed after a restart");
+        }
+    }
+}
+
+/// Opens the store in `dir` and returns what survived: everything newer than `window`.
+pub(crate) fn open(dir: &Path, window: Duration) -> anyhow::Result<(StoreWriter, Vec<Keepsake>)> {
+    let mut database = Database::open(&dir.join("stillhere.db"))?;
+    let oldest_ms = wall_ms().saturating_sub(window.as_millis() as u64);
+    let survivors = database.load(oldest_ms).context("can't read the sessions of the last run")?;
+    let (sender, receiver) = sync_channel(QUEUE_MAX);
+    let counters = Arc::<Counters>::default();
+    let writer = StoreWriter { sender, counters: Arc::clone(&counters) };
+    std::thread::Builder::new().name("store".to_owned()).spawn(move || write(database, &receiver, &counters))?;
+    Ok((writer, survivors))
+}
+
+fn write(mut database: Database, requests: &Receiver<Request>, counters: &Counters) {
+    let mut changes = HashMap::new();
+    let mut due = None;
+    loop {
+        let patience = due.map_or(Duration::MAX, |due: Instant| due.saturating_duration_since(Instant::now()));
+        let finished = match receive(requests, patience) {
+            Ok(Request::Keep(keepsake)) => {
+                changes.insert(keepsake.session, Some(*keepsake));
+                None
+            }
+            Ok(Request::Forget(session)) => {
+                changes.insert(session, None);
+                None
+            }
+            Ok(Request::Finish(told)) => Some(told),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        let now = Instant::now();
+        let due_at = *due.get_or_insert(now + GATHER);
+        if finished.is_some() || now >= due_at || changes.len() >= BATCH_MAX {
+            commit(&mut database, &mut changes, counters);
+            due = None;
+        }
+        if let Some(told) = finished {
+            // Whoever waits may have lost patience.
+            let _ = told.send(());
+            return;
+        }
+    }
+}
+
+fn receive(requests: &Receiver<Request>, patience: Duration) -> Result<Request, RecvTimeoutError> {
+    match patience {
+        Duration::MAX => requests.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        patience => requests.recv_timeout(patience),
+    }
+}
+
+/// Writes what has gathered. What can't be written is kept for the next time, up to a bound.
+fn commit(database: &mut Database, changes: &mut HashMap<SessionId, Option<Keepsake>>, counters: &Counters) {
+    if changes.is_empty() {
+        return;
+    }
+    let began = Instant::now();
+    match database.write(changes, wall_ms()) {
+        Ok(()) => {
+            counters.commits.fetch_add(1, Ordering::Relaxed);
+            counters.commit_us.fetch_add(began.elapsed().as_micros() as u64, Ordering::Relaxed);
+            changes.clear();
+        }
+        Err(error) => {
+            counters.failed.fetch_add(1, Ordering::Relaxed);
+            error!(
+                error = format!("{error:#}"),
+                "can't write sessions to the data dir; will try again (is the disk full?)"
+            );
+            if changes.len() >= BATCH_MAX {
+                counters.dropped.fetch_add(changes.len() as u64, Ordering::Relaxed);
+                changes.clear();
+            }
+        }
+    }
+}

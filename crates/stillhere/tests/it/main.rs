@@ -1,0 +1,6 @@
+//! The built binary as a user meets it.
+
+mod admin;
+mod commands;
+mod ctl;
+mod run;

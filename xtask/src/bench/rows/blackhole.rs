@@ -1,0 +1,144 @@
+//! Peers whose network is cut without a word: none may be called away before the bound the daemon prints, each soon after it.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
+
+use super::namespace::{Namespace, SERVER_IP};
+use crate::bench::daemon::{Daemon, Session};
+use crate::bench::row::{Figure, Goal, Row, median};
+use crate::bench::{Bench, progress};
+
+const PEERS: usize = 1_000;
+const INTERVAL_MS: u32 = 1_000;
+const INTERVAL: &str = "1s";
+/// Beats before the cut, so that every session is healthy and its bound is the long one.
+const WARM_UP: Duration = Duration::from_secs(6);
+const POLL_EVERY: Duration = Duration::from_millis(100);
+/// Beyond the longest bound at this interval, 9.5 s, by far.
+const LEAVE_WAIT: Duration = Duration::from_secs(30);
+/// Timestamps in the API are cut to milliseconds, twice.
+const ROUNDING_MS: i64 = 2;
+
+/// How early and how late 1,000 sessions were called away relative to their own bounds.
+pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
+    let (peers, interval) = (PEERS.to_string(), INTERVAL_MS.to_string());
+    let (namespace, mut stdin, stdout) = Namespace::start(&["crowd", "--peers", &peers, "--interval-ms", &interval])?;
+    let daemon = bench.daemon_on(IpAddr::V4(SERVER_IP), &[("STILLHERE_DETECTOR__INTERVAL", INTERVAL)])?;
+    writeln!(stdin, "{}", daemon.address())?;
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line)?;
+    ensure!(line.trim() == "open", "the crowd in the namespace did not open; what it said is above");
+    std::thread::sleep(WARM_UP);
+    let stalls = daemon.metric("stillhere_stalls_total", &[])?;
+    let sessions = daemon.sessions()?;
+    let alive = sessions.iter().filter(|session| session.status == "alive").count();
+    ensure!(alive == PEERS, "{alive} of {PEERS} sessions were alive before the cut");
+    namespace.cut()?;
+    writeln!(stdin, "the network is cut")?;
+    progress("the network is cut");
+    let watch = watch(&daemon)?;
+    let stalls = daemon.metric("stillhere_stalls_total", &[])? - stalls;
+    Ok(rows(&watch, stalls))
+}
+
+/// What became of the sessions after the cut.
+#[derive(Default)]
+struct Watch {
+    /// When each session that is still alive must be called away: its last beat and the bound printed beside it.
+    bounds: HashMap<String, Timestamp>,
+    /// Milliseconds from its bound to when it was called away, per session that was.
+    late_ms: HashMap<String, i64>,
+}
+
+impl Watch {
+    fn note(&mut self, session: &Session) -> Result<()> {
+        if self.late_ms.contains_key(&session.peer) {
+            return Ok(());
+        }
+        if session.status == "alive" {
+            let last_beat = timestamp(session.last_beat.as_deref()).context("last_beat")?;
+            let detect_ms = session.detect_ms.context("a session has no detect_ms")?;
+            let bound = last_beat.checked_add(Duration::from_millis(detect_ms))?;
+            self.bounds.insert(session.peer.clone(), bound);
+        } else if let Some(bound) = self.bounds.get(&session.peer) {
+            let since = timestamp(session.since.as_deref()).context("since")?;
+            self.late_ms.insert(session.peer.clone(), since.as_millisecond() - bound.as_millisecond());
+        }
+        Ok(())
+    }
+}
+
+fn timestamp(text: Option<&str>) -> Result<Timestamp> {
+    let text = text.context("a session lacks a timestamp")?;
+    text.parse().with_context(|| format!("{text:?} is no timestamp"))
+}
+
+/// Polls until every session has been called away, or until none can be expected to be any more.
+fn watch(daemon: &Daemon) -> Result<Watch> {
+    let deadline = Instant::now() + LEAVE_WAIT;
+    let mut watch = Watch::default();
+    while watch.late_ms.len() < PEERS && Instant::now() < deadline {
+        for session in daemon.sessions()? {
+            watch.note(&session)?;
+        }
+        std::thread::sleep(POLL_EVERY);
+    }
+    Ok(watch)
+}
+
+fn rows(watch: &Watch, stalls: f64) -> Vec<Row> {
+    let late_ms = || watch.late_ms.values().copied();
+    let never = PEERS - watch.late_ms.len();
+    let early = late_ms().filter(|late| *late < -ROUNDING_MS).count();
+    let late = late_ms().filter(|late| *late > 1_000).count() + never;
+    let note = format!(
+        "relative to its bound the first left at {:+} ms, the median at {:+.0} ms, the last at {:+} ms; {never} never left; \
+         {stalls} stalls of the daemon meanwhile",
+        late_ms().min().unwrap_or(0),
+        median(late_ms().map(|late| late as f64)),
+        late_ms().max().unwrap_or(0),
+    );
+    let row = |what: &str, count: usize| {
+        Row::new("blackhole", what, Figure::alone(count as f64), "peers").must(Goal::AtMost(0.0))
+    };
+    vec![
+        row("of 1,000 blackholed peers, called away before their printed bound", early),
+        row("of 1,000 blackholed peers, called away later than 1 s after it", late).note(note),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(peer: usize, status: &str, since: &str) -> Session {
+        Session {
+            peer: peer.to_string(),
+            status: status.to_owned(),
+            detect_ms: Some(9_500),
+            since: Some(since.to_owned()),
+            last_beat: Some("2026-11-22T10:00:00.000Z".to_owned()),
+        }
+    }
+
+    #[test]
+    fn a_session_is_measured_against_the_last_bound_printed_while_it_was_alive() {
+        let mut watch = Watch::default();
+        for (peer, since) in
+            ["2026-11-22T10:00:09.600Z", "2026-11-22T10:00:09.400Z", "2026-11-22T10:00:10.501Z"].iter().enumerate()
+        {
+            watch.note(&session(peer, "alive", "2026-11-22T09:59:00Z")).unwrap();
+            watch.note(&Session { detect_ms: Some(1), ..session(peer, "leave", since) }).unwrap();
+        }
+        assert_eq!(watch.late_ms["0"], 100);
+        assert_eq!(watch.late_ms["1"], -100);
+        let rows = rows(&watch, 0.0);
+        assert_eq!(rows[0].value, Some(1.0), "one was early");
+        assert_eq!(rows[1].value, Some((PEERS - 2) as f64), "one was late and the others never left");
+    }
+}
