@@ -147,10 +147,10 @@ impl Detector {
         }
     }
 
-    /// New numbers for a running session: the cursor and strikes are kept where they still make sense.
-    pub fn adapt(&mut self, rule: &Rule) {
-        self.cursor = self.cursor.min(rule.threshold - 1);
-        self.strikes = self.strikes.min(rule.strikes - u8::from(self.status == Status::Alive));
+    /// Counts by another rule from now on: what was counted by the old one means nothing under it, so the cursor is at
+    /// `start` and no strike stands. The status stays.
+    pub fn restart(&mut self, rule: &Rule) {
+        *self = Detector { cursor: rule.start, strikes: 0, status: self.status };
     }
 
     /// How many misses in a row, from now, put an alive session on leave; 0 when it isn't alive.
@@ -350,7 +350,7 @@ mod tests {
             let mut detector = Detector::new(&rules[0].0);
             for (rule, events) in rules {
                 prop_assert!(rule.check().is_ok());
-                detector.adapt(&rule);
+                detector.restart(&rule);
                 for event in events {
                     match event {
                         0 | 1 => detector.missed(&rule),

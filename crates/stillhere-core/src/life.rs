@@ -171,9 +171,10 @@ impl Life {
         self.interval_ms = interval.as_millis() as u32;
     }
 
-    /// Counts by another rule from now on.
-    pub fn adapt(&mut self, rule: &Rule) {
-        self.detector.adapt(rule);
+    /// Counts by another rule from now on; see [`Detector::restart`].
+    pub fn restart(&mut self, rule: &Rule) {
+        self.detector.restart(rule);
+        self.heard_since_strike = false;
     }
 
     /// The interval it counts with.

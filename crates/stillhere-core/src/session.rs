@@ -140,7 +140,10 @@ pub enum Happening {
     /// The link's grace is over, or the client became idle.
     Turned(Option<Changed>),
     /// The link has been silent for twice its bound.
-    Cut,
+    Cut {
+        /// When.
+        at: Time,
+    },
     /// The session is over.
     Over {
         /// When.
@@ -304,7 +307,7 @@ impl Session {
             return Some(Happening::Turned(self.settle(before, Cause::Idle, idle_at)));
         }
         if cut_at < life_at {
-            return Some(Happening::Cut);
+            return Some(Happening::Cut { at: cut_at });
         }
         let heard_at = self.life.heard_at();
         Some(match self.life.advance(&terms.rule, terms.leave_hold, until)? {
@@ -423,7 +426,8 @@ impl Session {
     /// Records the last change of a session that ends.
     pub fn close(&mut self, cause: Cause, at: Time) -> Changed {
         let change = Change { to: Status::Close, cause, at };
-        let from = self.status();
+        // The end of a hold has closed the detector already; what ends is a session on leave.
+        let from = self.status().min(Status::Leave);
         self.remember(change);
         Changed { from, change }
     }
@@ -467,9 +471,9 @@ impl Session {
         self.life.set_interval(clamp_interval(interval));
     }
 
-    /// Counts by other numbers from now on.
-    pub fn adapt(&mut self, rule: &Rule) {
-        self.life.adapt(rule);
+    /// Counts by another rule from now on.
+    pub fn restart(&mut self, rule: &Rule) {
+        self.life.restart(rule);
     }
 
     /// What a restart of the server would need of it; `None` for a legacy session.

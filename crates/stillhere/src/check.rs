@@ -74,7 +74,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn inspect(config: &Config, files: OpenFiles) -> Report {
     let mut report = Report::default();
     check_ports(config, &mut report);
-    check_data_dir(&config.server.data_dir, &mut report);
+    check_writable("server.data_dir", "data directory", &config.server.data_dir, &mut report);
+    if let Some(directory) = config.log.file.as_deref().and_then(Path::parent) {
+        check_writable("log.file", "log file's directory", directory, &mut report);
+    }
     let connections_max = config.connections_max(files.raised());
     if connections_max == 0 {
         let message = format!("{} open files are too few to run; raise the limit with `ulimit -Hn`", files.hard);
@@ -137,19 +140,20 @@ fn is_gateway(admin: SocketAddr) -> bool {
     ureq::Agent::new_with_config(config).get(format!("http://{admin}/healthz")).call().is_ok()
 }
 
-/// Writes a file into the data directory, or where it would be made, and removes it again.
-fn check_data_dir(directory: &Path, report: &mut Report) {
+/// Writes a file into the directory, or where it would be made, and removes it again.
+fn check_writable(key: &'static str, what: &str, directory: &Path, report: &mut Report) {
     let existing = directory.ancestors().find(|ancestor| ancestor.as_os_str().is_empty() || ancestor.exists());
     let existing = existing.filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let probe = existing.join(format!(".stillhere-check-{}", std::process::id()));
     let probed = fs::write(&probe, b"").and_then(|()| fs::remove_file(&probe));
     if let Err(error) = probed {
         let message = format!(
-            "can't write to the data directory {} ({}: {error}); change its owner or give another with --data-dir",
+            "can't write to the {what} {} ({}: {error}); change its owner or choose another [{}",
             directory.display(),
-            existing.display()
+            existing.display(),
+            in_brackets(key)
         );
-        report.errors.push(error_of("server.data_dir", message));
+        report.errors.push(error_of(key, message));
     }
 }
 
@@ -222,13 +226,14 @@ mod tests {
     }
 
     #[test]
-    fn a_taken_port_and_a_closed_directory_are_reported_together() {
+    fn a_taken_port_and_closed_directories_are_reported_together() {
         let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
         let mut config = config("/proc/stillhere");
         config.listen.clients = taken.local_addr().expect("an address");
+        config.log.file = Some("/proc/stillhere/s.log".into());
         let report = inspect(&config, FILES);
         let keys: Vec<_> = report.errors.iter().filter_map(|error| error.key.as_deref()).collect();
-        assert_eq!(keys, ["listen.clients", "server.data_dir"]);
+        assert_eq!(keys, ["listen.clients", "server.data_dir", "log.file"]);
         assert!(report.errors[0].message.contains("change [listen] clients"), "{:?}", report.errors);
         assert!(!report.ok);
     }

@@ -84,6 +84,12 @@ pub(crate) fn wrapped(text: &str, indent: &str, columns: usize) -> String {
     page
 }
 
+/// The lines of the terminal that standard output is.
+pub(crate) fn lines() -> Option<usize> {
+    let (_, height) = terminal_size::terminal_size_of(io::stdout())?;
+    Some(usize::from(height.0))
+}
+
 /// How wide running text may be: as wide as is comfortable, or as the terminal is.
 pub(crate) fn text_columns() -> usize {
     const COMFORTABLE: usize = 100;

@@ -2,6 +2,8 @@
 
 use unicode_width::UnicodeWidthStr;
 
+use crate::output::wrapped;
+
 /// Between two columns.
 const GAP: usize = 2;
 
@@ -94,7 +96,8 @@ impl Table {
             .map(|index| self.columns[index].title.to_lowercase())
             .collect();
         if !hidden.is_empty() {
-            text.push_str(&format!("(no room for: {}; --json has everything)\n", hidden.join(", ")));
+            let note = format!("(no room for: {}; --json has everything)", hidden.join(", "));
+            text.push_str(&wrapped(&note, "", room.unwrap_or(usize::MAX)));
         }
         text
     }
@@ -162,8 +165,8 @@ mod tests {
     #[test]
     fn what_has_no_room_is_left_out_and_named() {
         let narrow = table().render(Some(12), false);
-        assert_eq!(narrow, "WHO   BEATS\n你好      7\nbo     1234\n(no room for: rtt; --json has everything)\n");
-        assert!(table().render(Some(1), false).starts_with("WHO\n你好\nbo\n(no room for: beats, rtt;"));
+        assert_eq!(narrow, "WHO   BEATS\n你好      7\nbo     1234\n(no room\nfor: rtt;\n--json has\neverything)\n");
+        assert!(table().render(Some(1), false).starts_with("WHO\n你好\nbo\n(no\nroom\nfor:\nbeats,\nrtt;"));
     }
 
     #[test]

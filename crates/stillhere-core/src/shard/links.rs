@@ -37,6 +37,13 @@ pub(super) struct Link {
 /// The session key of a link that has none.
 pub(super) const NO_SESSION: u32 = u32::MAX;
 
+impl Link {
+    /// Bytes of an incomplete frame.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.decoder.kept_bytes()
+    }
+}
+
 /// How and why a link ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ending {
@@ -305,7 +312,7 @@ impl Shard {
             None => self.stats.ends += 1,
         }
         self.stats.links[link.mode as usize] -= 1;
-        self.stats.partial_bytes -= link.decoder.kept_bytes() as u64;
+        self.stats.partial_bytes -= link.kept_bytes() as u64;
         self.waiting.remove(&id);
         let mut closed = Closed {
             identity: None,
@@ -401,7 +408,7 @@ impl Shard {
         let Some(link) = self.link(id) else { return Time::NEVER };
         let limits = &self.terms.limits;
         let first = if link.session == NO_SESSION { link.opened_at + limits.first_frame } else { Time::NEVER };
-        let frame = if link.decoder.kept_bytes() > 0 {
+        let frame = if link.kept_bytes() > 0 {
             let ago_ms = low_millis(at).wrapping_sub(link.partial_since_ms);
             at - Duration::from_millis(u64::from(ago_ms)) + limits.frame_time
         } else {

@@ -237,9 +237,12 @@ impl Shard {
 
     fn configure(&mut self, terms: Terms, at: Time) {
         let (interval, rule) = (terms.interval, terms.rule);
+        let another_rule = rule != self.terms.rule;
         self.terms = terms;
         for (_, session) in &mut self.sessions {
-            session.adapt(&rule);
+            if another_rule {
+                session.restart(&rule);
+            }
             if session.v1_part().is_none() {
                 session.set_interval(interval);
             }

@@ -36,7 +36,10 @@ impl Shard {
             Identity::Legacy(_) => by_peer,
             Identity::V1(_) => by_id,
         };
-        index.insert_unique(hasher.hash_one(identity), key, |&key| hasher.hash_one(identity_of(sessions, links, key)));
+        index.insert_unique(hasher.hash_one(identity), key, |&key| {
+            // Every session in an index has an identity: legacy ones leave it before their link does.
+            identity_of(sessions, links, key).map_or(0, |identity| hasher.hash_one(identity))
+        });
         key
     }
 
@@ -100,8 +103,8 @@ impl Shard {
                     self.missed(key, nth, until, out);
                 }
                 Happening::Turned(changed) => self.report(key, changed, out),
-                Happening::Cut => match session.link() {
-                    Some(link) => self.close_link(link, CloseCode::Silent, Manner::Abort, until, out),
+                Happening::Cut { at } => match session.link() {
+                    Some(link) => self.close_link(link, CloseCode::Silent, Manner::Abort, at, out),
                     None => return,
                 },
                 Happening::Over { at } => self.session_over(key, at, out),

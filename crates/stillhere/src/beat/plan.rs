@@ -34,14 +34,14 @@ impl Plan {
             let range = if args.legacy { "with --legacy it can be 10ms to 10m" } else { "a gateway grants 1s to 10m" };
             bail!("--interval `{}` is out of range: {range}", Escaped(&args.interval));
         }
-        ensure!(args.count > 0, "--count 0 would do nothing: write 1 or more");
+        ensure!(args.user.is_none() || !args.legacy, "--user says nothing with --legacy: leave one of them out");
         let user_bytes = args.user.as_ref().map_or(1, String::len);
         let fits = (1..=LABEL_BYTES_MAX).contains(&user_bytes);
         ensure!(fits, "--user must have 1 to {LABEL_BYTES_MAX} bytes, this has {user_bytes}");
         check_target(&args.target)?;
         Ok(Plan {
             target: args.target.clone(),
-            count: args.count,
+            count: count(&args.count)?,
             ramp: args.ramp.as_deref().map(ramp).transpose()?,
             interval,
             legacy: args.legacy,
@@ -86,6 +86,13 @@ fn check_target(target: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn count(text: &str) -> anyhow::Result<u32> {
+    match text.parse() {
+        Ok(count @ 1..) => Ok(count),
+        _ => bail!("--count `{}` is no number of clients: write 1 or more", Escaped(text)),
+    }
+}
+
 fn ramp(text: &str) -> anyhow::Result<Ramp> {
     let parsed = text.split_once('/').and_then(|(count, per)| Some((count.trim().parse().ok()?, span(per)?)));
     match parsed {
@@ -116,7 +123,7 @@ mod tests {
     fn args() -> BeatArgs {
         BeatArgs {
             target: "127.0.0.1:14000".to_owned(),
-            count: 1,
+            count: "1".to_owned(),
             ramp: None,
             interval: "10s".to_owned(),
             legacy: false,
@@ -165,7 +172,10 @@ mod tests {
         check_refused(|args| args.interval = "200ms".to_owned(), "1s to 10m");
         check_refused(|args| (args.legacy, args.interval) = (true, "1ms".to_owned()), "10ms to 10m");
         check_refused(|args| args.interval = "11m".to_owned(), "1s to 10m");
-        check_refused(|args| args.count = 0, "1 or more");
+        for count in ["0", "-1", "x", "", "5000000000"] {
+            check_refused(|args| args.count = count.to_owned(), "write 1 or more");
+        }
+        check_refused(|args| (args.legacy, args.user) = (true, Some("ada".to_owned())), "leave one of them out");
         check_refused(|args| args.user = Some("u".repeat(65)), "1 to 64 bytes, this has 65");
     }
 

@@ -1,5 +1,6 @@
 //! The summary: for people as text, for programs as one JSON object.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -55,6 +56,8 @@ struct Rtt {
 struct Resumes {
     ok: u64,
     failed: u64,
+    /// The server's words for those that failed.
+    reasons: Vec<Trouble>,
 }
 
 #[derive(Serialize)]
@@ -89,10 +92,14 @@ impl Report {
             links: Links { opened: tally.links, reconnects: tally.reconnects, zombies: tally.zombies },
             beats: Beats { sent: tally.beats_sent, answered: tally.beats_answered },
             rtt_us: rtt(tally),
-            resumes: Resumes { ok: tally.resumes_ok, failed: tally.resumes_failed },
+            resumes: Resumes {
+                ok: tally.resumes_ok,
+                failed: tally.resumes_failed,
+                reasons: troubles(&tally.resume_failures),
+            },
             pushes: tally.pushes,
             closes: tally.closes.iter().map(close).collect(),
-            errors: tally.troubles.iter().map(|(what, count)| Trouble { what: what.clone(), count: *count }).collect(),
+            errors: troubles(&tally.troubles),
         }
     }
 }
@@ -117,8 +124,11 @@ impl fmt::Display for Report {
                 }
                 None => writeln!(f, "  RTT      none measured")?,
             }
-            let Resumes { ok, failed } = &self.resumes;
+            let Resumes { ok, failed, reasons } = &self.resumes;
             writeln!(f, "  resumes  {} ok, {} failed", thousands(ok), thousands(failed))?;
+            for Trouble { what, count } in reasons {
+                writeln!(f, "           {} × {what}", thousands(count))?;
+            }
         }
         if self.closes.is_empty() {
             writeln!(f, "  closes   none")?;
@@ -139,11 +149,9 @@ impl fmt::Display for Report {
 /// What to try when no client ever got in.
 pub(super) fn advice(plan: &Plan, tally: &Tally) -> String {
     let target = Escaped(&plan.target);
-    let trouble = tally.last_trouble.as_deref().unwrap_or("no attempt came to an end in time");
+    let trouble = tally.last_trouble.as_deref().unwrap_or("not reached yet: the time was over first");
     if tally.links == 0 {
-        return format!(
-            "nothing was reached at {target} ({trouble}): check host and port, or start a gateway with `stillhere serve`"
-        );
+        return format!("{target} is {trouble}; check host and port, or start a gateway with `stillhere serve`");
     }
     if tally.was_turned_away() {
         return format!("{target} turned every client away ({trouble})");
@@ -157,6 +165,10 @@ pub(super) fn advice(plan: &Plan, tally: &Tally) -> String {
 /// Microseconds as milliseconds, to the microsecond.
 pub(super) fn millis(micros: u64) -> String {
     format!("{}.{:03} ms", thousands(micros / 1000), micros % 1000)
+}
+
+fn troubles(counts: &BTreeMap<String, u64>) -> Vec<Trouble> {
+    counts.iter().map(|(what, count)| Trouble { what: what.clone(), count: *count }).collect()
 }
 
 fn rtt(tally: &Tally) -> Option<Rtt> {

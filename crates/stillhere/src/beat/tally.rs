@@ -28,6 +28,8 @@ pub(super) struct Tally {
     pub(super) pushes: u64,
     pub(super) resumes_ok: u64,
     pub(super) resumes_failed: u64,
+    /// The server's reasons for those, escaped.
+    pub(super) resume_failures: BTreeMap<String, u64>,
     /// Microseconds.
     pub(super) rtt: Histogram<u64>,
     /// By code: the first reason given, escaped, and how often.
@@ -77,6 +79,7 @@ impl Tally {
             pushes: 0,
             resumes_ok: 0,
             resumes_failed: 0,
+            resume_failures: BTreeMap::new(),
             rtt: Histogram::new_with_max(RTT_US_MAX, 3).expect("the bounds are constants that fit"),
             closes: BTreeMap::new(),
             troubles: BTreeMap::new(),
@@ -96,10 +99,13 @@ impl Tally {
             }
             Event::Welcomed(welcomed) => {
                 self.arrived(index);
-                match welcomed.continuity {
+                match &welcomed.continuity {
                     Continuity::Fresh => {}
                     Continuity::Resumed => self.resumes_ok += 1,
-                    Continuity::Broken { .. } => self.resumes_failed += 1,
+                    Continuity::Broken { reason } => {
+                        self.resumes_failed += 1;
+                        add(&mut self.resume_failures, Escaped(clip(reason, 200)).to_string());
+                    }
                 }
             }
             Event::BeatSent => self.beats_sent += 1,
@@ -183,9 +189,14 @@ impl Tally {
         self.client(index).had_trouble = true;
         let what = Escaped(&what).to_string();
         self.last_trouble = Some(what.clone());
-        let is_known = self.troubles.contains_key(&what) || self.troubles.len() < TROUBLES_MAX;
-        *self.troubles.entry(if is_known { what } else { "other".to_owned() }).or_insert(0) += 1;
+        add(&mut self.troubles, what);
     }
+}
+
+/// Counts one more of a kind, or of `other` if there are too many kinds.
+fn add(counts: &mut BTreeMap<String, u64>, what: String) {
+    let is_known = counts.contains_key(&what) || counts.len() < TROUBLES_MAX;
+    *counts.entry(if is_known { what } else { "other".to_owned() }).or_insert(0) += 1;
 }
 
 #[cfg(test)]

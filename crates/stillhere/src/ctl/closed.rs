@@ -8,7 +8,7 @@ use stillhere_core::text::Escaped;
 
 use super::admin::Admin;
 use super::pages::{List, Part};
-use super::sessions::elapsed;
+use super::sessions::{ago, elapsed};
 use crate::output::{self, rough};
 use crate::table::{Align, Cell, Colour, Column, Table};
 
@@ -47,7 +47,7 @@ pub(super) fn run(admin: &Admin, args: &Args, as_json: bool) -> anyhow::Result<E
         output::print_json(&list)?;
     } else {
         let mut page = render(&list.entries()?, Timestamp::now(), output::columns(), output::coloured());
-        page.push_str(&list.summary("closed links"));
+        page.push_str(&list.summary("closed link"));
         output::print(page)?;
     }
     Ok(ExitCode::SUCCESS)
@@ -76,7 +76,7 @@ fn render(links: &[Closed], now: Timestamp, room: Option<usize>, coloured: bool)
 }
 
 fn cells(link: &Closed, now: Timestamp) -> Vec<Cell> {
-    let ago = link.closed.map_or("-".to_owned(), |closed| format!("{} ago", rough(elapsed(closed, now))));
+    let closed = link.closed.map_or("-".to_owned(), |closed| ago(elapsed(closed, now)));
     let lasted = link.opened.zip(link.closed).map(|(opened, closed)| rough(elapsed(opened, closed)));
     let id = link.id.as_deref().filter(|id| *id != link.peer);
     let code = match (link.code, link.name.as_deref()) {
@@ -84,7 +84,7 @@ fn cells(link: &Closed, now: Timestamp) -> Vec<Cell> {
         (None, _) => Cell::new("-"),
     };
     vec![
-        Cell::new(ago),
+        Cell::new(closed),
         Cell::new(Escaped(&link.peer)),
         Cell::new(Escaped(link.user.as_deref().or(id).unwrap_or("-"))),
         Cell::new(Escaped(&format!("{}/{}", link.transport, link.mode))),

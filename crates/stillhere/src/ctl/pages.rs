@@ -81,9 +81,10 @@ impl List {
     pub(super) fn summary(&self, noun: &str) -> String {
         let (shown, total) = (self.page.entries.len() as u64, self.page.total);
         match (shown, total) {
-            (0, 0) => format!("no {noun}\n"),
-            (shown, total) if shown >= total => format!("{shown} {noun}\n"),
-            (shown, total) => format!("{shown} of {total} {noun}; --all for all\n"),
+            (0, 0) => format!("no {noun}s\n"),
+            (1, 0..=1) => format!("1 {noun}\n"),
+            (shown, total) if shown >= total => format!("{shown} {noun}s\n"),
+            (shown, total) => format!("{shown} of {total} {noun}s; --all for all\n"),
         }
     }
 }

@@ -72,7 +72,7 @@ pub(super) fn run(admin: &Admin, args: &Args, as_json: bool) -> anyhow::Result<E
         } else {
             let sessions = list.entries::<Session>()?;
             let mut page = render(&sessions, Timestamp::now(), output::columns(), output::coloured());
-            page.push_str(&list.summary("sessions"));
+            page.push_str(&list.summary("session"));
             output::print(if args.watch { in_place(&page) } else { page })?;
         }
         if !args.watch {
@@ -82,12 +82,11 @@ pub(super) fn run(admin: &Admin, args: &Args, as_json: bool) -> anyhow::Result<E
     }
 }
 
-/// The page over the one before, without a flicker, on a terminal; below it elsewhere.
+/// The page over the one before, without a flicker and without scrolling, on a terminal; below it elsewhere.
 fn in_place(page: &str) -> String {
-    if output::columns().is_none() {
-        return format!("{page}\n");
-    }
-    format!("\u{1b}[H{}\u{1b}[J", page.replace('\n', "\u{1b}[K\n"))
+    let Some(room) = output::lines() else { return format!("{page}\n") };
+    let lines: Vec<&str> = page.lines().take(room.saturating_sub(1)).collect();
+    format!("\u{1b}[H{}\u{1b}[K\n\u{1b}[J", lines.join("\u{1b}[K\n"))
 }
 
 const COLUMNS: [Column; 13] = [
@@ -116,7 +115,7 @@ fn render(sessions: &[Session], now: Timestamp, room: Option<usize>, coloured: b
 
 fn cells(session: &Session, now: Timestamp) -> Vec<Cell> {
     let millis = |millis: Option<u64>| millis.map(Duration::from_millis);
-    let ago = |span: Option<Duration>| Cell::new(span.map_or("-".to_owned(), |span| format!("{} ago", rough(span))));
+    let ago = |span: Option<Duration>| Cell::new(span.map_or("-".to_owned(), ago));
     let linked = session.linked.unwrap_or(true);
     vec![
         Cell::new(Escaped(&session.id)),
@@ -150,6 +149,11 @@ fn status_colour(status: &str) -> Colour {
         "leave" => Colour::Warning,
         _ => Colour::Bad,
     }
+}
+
+/// `4s ago`; a glance is not worth milliseconds.
+pub(super) fn ago(span: Duration) -> String {
+    if span < Duration::from_secs(1) { "now".to_owned() } else { format!("{} ago", rough(span)) }
 }
 
 /// Never negative, even if the clocks of two machines differ.

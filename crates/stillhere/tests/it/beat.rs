@@ -184,7 +184,7 @@ fn bad_arguments_end_with_1_and_say_what_to_write() {
         (&["127.0.0.1:1", "--ramp", "1 per 10"], "1/10s (one client every ten seconds)"),
         (&["127.0.0.1:1", "--for", "soon"], "write a number and a unit"),
         (&["127.0.0.1:1", "--interval", "1ms"], "1s to 10m"),
-        (&["127.0.0.1:1", "--count", "0"], "1 or more"),
+        (&["127.0.0.1:1", "--count", "many"], "1 or more"),
         (&["127.0.0.1:1", "--count", "4294967295"], "use at most"),
     ] {
         let ended = run(&[&["beat"], args].concat());

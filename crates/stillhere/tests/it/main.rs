@@ -1,6 +1,8 @@
 //! The built binary as a user meets it.
 
 mod admin;
+mod beat;
 mod commands;
 mod ctl;
 mod run;
+mod serve;
