@@ -18,8 +18,8 @@ use crate::api::{
     SessionsQuery,
 };
 use crate::clock::Clock;
+use crate::gate::Gate;
 use crate::hub::Hub;
-use crate::listen::Gate;
 use crate::metrics::Snapshot;
 use crate::notes::{Events, Watcher};
 use crate::store::StoreWriter;

@@ -1,29 +1,28 @@
 //! A shard's thread: its runtime, its shard, and the tasks of its links.
 //!
-//! Tasks: one per link ([`Link::run`]); the driver's own loop, which takes messages from the hub and wakes the shard
+//! Tasks: one per link (`link` has it); the driver's own loop, which takes messages from the hub and wakes the shard
 //! when it wants. All run on this thread and are dropped with it, which closes every socket.
 //!
 //! The shard is borrowed for one input at a time; what it decides is carried out after the borrow has ended.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::TcpStream;
 use std::rc::Rc;
 use std::time::Duration;
 
 use slab::Slab;
-use stillhere_core::event::{Answer, Input, LinkEnd, LinkId, Output, Outputs, Peer, Terms, Ticket};
+use stillhere_core::event::{Answer, Claim, Input, LinkEnd, LinkId, Manner, Output, Outputs, Peer, Terms, Ticket};
 use stillhere_core::shard::Shard;
 use stillhere_core::time::Time;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
 
 use crate::clock::{Clock, wall_ms};
 use crate::coalesce;
+use crate::gate::Admission;
 use crate::hub::{Hub, Inbox, Message, Room};
-use crate::link::Link;
-use crate::listen::Admission;
 use crate::notes::Notes;
 use crate::store::StoreWriter;
 
@@ -35,6 +34,21 @@ const LATE: Duration = Duration::from_millis(20);
 /// Inputs between two polls for new I/O; large, since a turn's work is bounded by the sockets that were ready.
 const EVENT_INTERVAL: u32 = 1024;
 
+/// What the driver needs of a link: it calls no other part of it.
+pub(crate) trait Socket {
+    /// Writes, or queues what can't be written now, up to `outbox_max` bytes. A broken connection is no error here.
+    fn write(&self, bytes: &[u8], outbox_max: usize) -> Result<(), TooSlow>;
+
+    /// The shard has closed the link, and its number is free.
+    fn close(&self, manner: Manner);
+}
+
+/// A link's outbox would exceed its bound: the peer reads too slowly.
+pub(crate) struct TooSlow;
+
+/// Puts an accepted socket on a driver; what [`run`] does with those that come through the hub.
+pub(crate) type OpenLink = fn(&Rc<Driver>, TcpStream, Peer, Admission);
+
 /// Everything on one shard's thread.
 pub(crate) struct Driver {
     index: usize,
@@ -42,6 +56,7 @@ pub(crate) struct Driver {
     hub: Hub,
     store: StoreWriter,
     outbox_max: usize,
+    open_link: OpenLink,
     state: RefCell<State>,
     buffer: RefCell<Vec<u8>>,
     /// The shard wants to be woken sooner than planned.
@@ -50,7 +65,7 @@ pub(crate) struct Driver {
 
 struct State {
     shard: Shard,
-    links: Slab<Rc<Link>>,
+    links: Slab<Rc<dyn Socket>>,
     outputs: Outputs,
     notes: Notes,
     /// Claims that other shards haven't all answered.
@@ -77,6 +92,7 @@ pub(crate) struct Parts {
     pub(crate) store: StoreWriter,
     pub(crate) notes: Notes,
     pub(crate) outbox_max: usize,
+    pub(crate) open_link: OpenLink,
     pub(crate) gather: Duration,
 }
 
@@ -115,6 +131,7 @@ impl Driver {
             hub: parts.hub,
             store: parts.store,
             outbox_max: parts.outbox_max,
+            open_link: parts.open_link,
             state: RefCell::new(state),
             buffer: RefCell::new(vec![0; BUFFER_BYTES]),
             sooner: Notify::new(),
@@ -152,7 +169,7 @@ impl Driver {
 
     fn take(self: &Rc<Driver>, message: Message) {
         match message {
-            Message::Link { stream, peer, admission } => self.add_link(stream, peer, admission),
+            Message::Link { stream, peer, admission } => (self.open_link)(self, stream, peer, admission),
             Message::Claim { ticket, claim } => self.handle(Input::Claimed { ticket, claim }),
             Message::Answer { ticket, answer } => self.answered(ticket, answer),
             Message::Restore(keepsakes) => self.handle(Input::Restore(keepsakes)),
@@ -170,21 +187,18 @@ impl Driver {
         }
     }
 
-    /// Puts an accepted socket on this shard.
-    pub(crate) fn add_link(self: &Rc<Driver>, stream: std::net::TcpStream, peer: Peer, admission: Admission) {
-        let stream = match TcpStream::from_std(stream) {
-            Ok(stream) => stream,
-            Err(error) => return warn!(%peer, %error, "can't watch a new socket; it is closed"),
-        };
-        let link = {
+    /// Gives a new link its number, and makes it known to the shard.
+    pub(crate) fn add<S: Socket + 'static>(&self, peer: Peer, make: impl FnOnce(LinkId) -> Rc<S>) -> Rc<S> {
+        let (id, link) = {
             let mut state = self.state.borrow_mut();
             let entry = state.links.vacant_entry();
-            let link = Link::new(stream, LinkId(entry.key() as u32), admission);
-            entry.insert(Rc::clone(&link));
-            link
+            let id = LinkId(entry.key() as u32);
+            let link = make(id);
+            entry.insert(Rc::clone(&link) as Rc<dyn Socket>);
+            (id, link)
         };
-        self.handle(Input::Opened { link: link.id(), peer });
-        tokio::task::spawn_local(link.run(Rc::clone(self)));
+        self.handle(Input::Opened { link: id, peer });
+        link
     }
 
     /// Lends the thread's buffer.
@@ -256,13 +270,13 @@ impl Driver {
         outputs.clear();
         for id in slow {
             if let Some(link) = self.forget(id) {
-                link.close(stillhere_core::event::Manner::Abort);
+                link.close(Manner::Abort);
                 self.handle(Input::Ended { link: id, end: LinkEnd::Slow });
             }
         }
     }
 
-    fn ask_others(&self, link: LinkId, claim: stillhere_core::event::Claim) {
+    fn ask_others(&self, link: LinkId, claim: Claim) {
         let ticket = {
             let state = &mut *self.state.borrow_mut();
             state.next_ticket += 1;
@@ -291,7 +305,7 @@ impl Driver {
         self.handle(Input::Answered { link: link.unwrap_or(LinkId::NONE), answer });
     }
 
-    fn forget(&self, id: LinkId) -> Option<Rc<Link>> {
+    fn forget(&self, id: LinkId) -> Option<Rc<dyn Socket>> {
         let state = &mut *self.state.borrow_mut();
         for asked in state.asked.values_mut().filter(|asked| asked.link == Some(id)) {
             asked.link = None;

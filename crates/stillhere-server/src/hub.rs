@@ -10,7 +10,7 @@ use stillhere_core::shard::Shard;
 use stillhere_core::time::Time;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::listen::Admission;
+use crate::gate::Admission;
 use crate::notes::ClosedRow;
 
 /// Messages that may wait for a shard; a burst of accepted sockets fits.

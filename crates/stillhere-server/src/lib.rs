@@ -17,6 +17,7 @@ mod clock;
 mod coalesce;
 mod control;
 mod driver;
+mod gate;
 mod hub;
 mod link;
 mod listen;

@@ -12,12 +12,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use stillhere_core::event::{LinkEnd, LinkId, Manner};
+use stillhere_core::event::{LinkEnd, LinkId, Manner, Peer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tracing::warn;
 
-use crate::driver::Driver;
-use crate::listen::Admission;
+use crate::driver::{Driver, Socket, TooSlow};
+use crate::gate::Admission;
 
 /// Reads of one link in a row before the others get their turn.
 const READS_MAX: usize = 4;
@@ -25,7 +26,7 @@ const READS_MAX: usize = 4;
 const GENTLE_MAX: Duration = Duration::from_secs(1);
 
 /// A link, shared by its task and the driver.
-pub(crate) struct Link {
+struct Link {
     stream: RefCell<TcpStream>,
     id: LinkId,
     /// Set when the shard has closed the link; the driver has forgotten it then.
@@ -38,28 +39,19 @@ pub(crate) struct Link {
     _admission: Admission,
 }
 
-/// The outbox would exceed its bound: the peer reads too slowly.
-pub(crate) struct TooSlow;
+/// Puts an accepted socket on this thread's shard.
+pub(crate) fn open(driver: &Rc<Driver>, stream: std::net::TcpStream, peer: Peer, admission: Admission) {
+    let stream = match TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => return warn!(%peer, %error, "can't watch a new socket; it is closed"),
+    };
+    let link = driver.add(peer, |id| Link::new(stream, id, admission));
+    tokio::task::spawn_local(link.run(Rc::clone(driver)));
+}
 
-impl Link {
-    pub(crate) fn new(stream: TcpStream, id: LinkId, admission: Admission) -> Rc<Link> {
-        Rc::new(Link {
-            stream: RefCell::new(stream),
-            id,
-            closing: Cell::new(None),
-            outbox: RefCell::new(None),
-            waker: Cell::new(None),
-            _admission: admission,
-        })
-    }
-
-    /// Its number, while the shard knows it.
-    pub(crate) fn id(&self) -> LinkId {
-        self.id
-    }
-
-    /// Writes, or queues what can't be written now. A broken connection is no error here: its task will read of it.
-    pub(crate) fn write(&self, mut bytes: &[u8], outbox_max: usize) -> Result<(), TooSlow> {
+impl Socket for Link {
+    // A broken connection is no error: the link's task will read of it.
+    fn write(&self, mut bytes: &[u8], outbox_max: usize) -> Result<(), TooSlow> {
         let mut outbox = self.outbox.borrow_mut();
         if outbox.is_none() {
             match self.stream.borrow().try_write(bytes) {
@@ -81,10 +73,22 @@ impl Link {
         Ok(())
     }
 
-    /// The shard has closed the link: its task shall do so with the socket.
-    pub(crate) fn close(&self, manner: Manner) {
+    fn close(&self, manner: Manner) {
         self.closing.set(Some(manner));
         self.wake();
+    }
+}
+
+impl Link {
+    fn new(stream: TcpStream, id: LinkId, admission: Admission) -> Rc<Link> {
+        Rc::new(Link {
+            stream: RefCell::new(stream),
+            id,
+            closing: Cell::new(None),
+            outbox: RefCell::new(None),
+            waker: Cell::new(None),
+            _admission: admission,
+        })
     }
 
     fn wake(&self) {
@@ -95,7 +99,7 @@ impl Link {
 
     /// The link's task: carries bytes to the driver until the link ends. It may be dropped at any point; that closes the
     /// socket.
-    pub(crate) async fn run(self: Rc<Link>, driver: Rc<Driver>) {
+    async fn run(self: Rc<Link>, driver: Rc<Driver>) {
         match poll_fn(|context| self.poll(context, &driver)).await {
             Ending::Peer(end) => driver.link_ended(self.id, end),
             Ending::Shard(Manner::AtOnce) => {}

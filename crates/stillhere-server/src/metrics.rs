@@ -70,29 +70,29 @@ impl Lines {
     }
 
     fn add(&mut self, suffix: &'static str, labels: String, value: impl Number) {
-        self.0.push(Sample { suffix, labels, value: value.as_f64() });
+        self.0.push(Sample { suffix, labels, value: value.value() });
     }
 }
 
 /// What a sample's value is made from. Counts are exact up to 2⁵³, as in Prometheus itself.
 trait Number {
-    fn as_f64(self) -> f64;
+    fn value(self) -> f64;
 }
 
 impl Number for f64 {
-    fn as_f64(self) -> f64 {
+    fn value(self) -> f64 {
         self
     }
 }
 
 impl Number for u64 {
-    fn as_f64(self) -> f64 {
+    fn value(self) -> f64 {
         self as f64
     }
 }
 
 impl Number for usize {
-    fn as_f64(self) -> f64 {
+    fn value(self) -> f64 {
         self as f64
     }
 }

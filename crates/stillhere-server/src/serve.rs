@@ -24,8 +24,10 @@ use crate::clock::Clock;
 use crate::config::{Config, ConfigErrors, OpenFiles};
 use crate::control::{Command, Control};
 use crate::driver::{self, Parts};
+use crate::gate::Gate;
 use crate::hub::{Hub, Message};
-use crate::listen::{self, Gate};
+use crate::link;
+use crate::listen;
 use crate::notes::{Events, Notes};
 use crate::store;
 use crate::token::Token;
@@ -134,6 +136,7 @@ fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
                 closed_seq: Arc::clone(&control.closed_seq),
             },
             outbox_max: config.limits.outbox,
+            open_link: link::open,
             gather: config.server.coalesce,
         };
         let listener = clients.take();
