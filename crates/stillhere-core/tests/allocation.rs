@@ -1,0 +1,67 @@
+//! The path of a beat allocates nothing. In a binary of its own, since it counts through the global allocator.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use stillhere_core::event::{Input, LinkId, Outputs, Terms};
+use stillhere_core::limits::Limits;
+use stillhere_core::profile::Profile;
+use stillhere_core::shard::Shard;
+use stillhere_core::time::Time;
+use stillhere_core::wire::frame::write_frame;
+
+const LEGACY: &str = r#""{\"ip\": \"127.0.0.1\", \"status\": \"alive\", \"pid\": 21243}""#;
+const V1: &str = r#"{"op":"beat","t":123456,"ack":0,"id":"beat-7"}"#;
+
+fn terms() -> Terms {
+    let profile = Profile::default();
+    Terms {
+        rule: profile.rule,
+        interval: profile.interval,
+        interval_max: profile.interval_max,
+        leave_hold: profile.leave_hold,
+        ask_at: profile.ask_at,
+        legacy: true,
+        limits: Limits::default(),
+        node: "test".into(),
+    }
+}
+
+fn frame(body: &str) -> Vec<u8> {
+    let mut frame = Vec::new();
+    write_frame(&mut frame, |out| out.extend_from_slice(body.as_bytes()));
+    frame
+}
+
+/// Allocations during forty beats of a session that has beaten a few times before.
+fn allocations(first: &str, beat: &str) -> u64 {
+    let mut shard = Shard::new(terms(), [1; 32], true, Time::ZERO);
+    let mut out = Outputs::default();
+    let link = LinkId(0);
+    let mut now = Time::ZERO;
+    shard.handle(now, Input::Opened { link, peer: SocketAddr::from(([127, 0, 0, 1], 4000)).into() }, &mut out);
+    shard.handle(now, Input::Received { link, bytes: &frame(first) }, &mut out);
+    let bytes = frame(beat);
+    let mut beats = |shard: &mut Shard, count: u32| {
+        for _ in 0..count {
+            now = now + Duration::from_millis(100);
+            out.clear();
+            shard.handle(now, Input::Received { link, bytes: &bytes }, &mut out);
+        }
+    };
+    beats(&mut shard, 50);
+    let before = shard.stats().beats.iter().sum::<u64>();
+    let allocated = allocation_counter::measure(|| beats(&mut shard, 40)).count_total;
+    assert_eq!(shard.stats().beats.iter().sum::<u64>(), before + 40);
+    allocated
+}
+
+#[test]
+fn a_legacy_beat_allocates_nothing() {
+    assert_eq!(allocations(LEGACY, LEGACY), 0);
+}
+
+#[test]
+fn a_v1_beat_and_its_reply_allocate_nothing() {
+    assert_eq!(allocations(r#"{"op":"hello","v":1}"#, V1), 0);
+}

@@ -1,0 +1,32 @@
+//! The gateway over real sockets: the daemon as a process, clients as bytes, operators as HTTP.
+//!
+//! Every test has a daemon, ports and a data dir of its own. Nobody sleeps: a test blocks on a socket until something
+//! happens, or, where a span of time is the point, until it is over without a byte.
+//!
+//! - `gateway`, `admin`, `peer`: the daemon, its HTTP API, and a client's end of a link
+//! - `bystanders`, `trial`: honest clients that must not notice what an offender does
+//! - `lengths`, `bodies`, `strangers`, `dawdlers`, `herds`: bad input
+//! - `legacy`, `hello`, `resume`, `secrets`, `restart`: the two modes and what survives
+//! - `detector`: who is still here, in real time
+//! - `operator`, `limits`, `api`, `events`: whoever runs the gateway
+
+mod admin;
+mod api;
+mod bodies;
+mod bystanders;
+mod dawdlers;
+mod detector;
+mod events;
+mod gateway;
+mod hello;
+mod herds;
+mod legacy;
+mod lengths;
+mod limits;
+mod operator;
+mod peer;
+mod restart;
+mod resume;
+mod secrets;
+mod strangers;
+mod trial;
