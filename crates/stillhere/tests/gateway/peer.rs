@@ -83,7 +83,12 @@ impl Peer {
     /// Sends bytes as they are. The gateway may close in the middle of them.
     pub(crate) fn send(&mut self, bytes: &[u8]) {
         // Whether the link was closed is for the test to see.
-        let _ = self.stream.write_all(bytes);
+        self.send_some(bytes);
+    }
+
+    /// The same; whether the link still took them.
+    pub(crate) fn send_some(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
     }
 
     pub(crate) fn send_frame(&mut self, body: impl AsRef<[u8]>) {
@@ -154,6 +159,18 @@ impl Peer {
         while let Some(left) = span.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) {
             let read = self.read(left);
             assert_eq!(read, None, "{:?} of {}", self.kept, self.address);
+        }
+    }
+
+    /// The same for a v1 client, whom the gateway may ask for a beat.
+    pub(crate) fn expect_quiet(&mut self, span: Duration) {
+        let began = Instant::now();
+        while let Some(left) = span.checked_sub(began.elapsed()).filter(|left| !left.is_zero()) {
+            assert_ne!(self.read(left), Some(0), "{} was closed", self.address);
+        }
+        while !self.kept.is_empty() {
+            let message = self.read_frame();
+            assert_eq!(message["now"], true, "{message}");
         }
     }
 

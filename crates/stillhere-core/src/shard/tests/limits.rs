@@ -136,7 +136,7 @@ fn a_server_that_stood_still_blames_itself() {
         assert_eq!(world.turns(), [], "{stop} s");
         let stats = world.stats();
         assert_eq!((stats.misses, stats.stalls), (0, 1), "{stop} s");
-        assert!(stats.stalled > SECOND * stop as u32 - SECOND, "{stop} s");
+        assert!(stats.stalled > SECOND * stop - SECOND, "{stop} s");
     }
 }
 
