@@ -17,6 +17,7 @@ struct Page {
 const PAGES: &[Page] = &[
     Page { file: "docs/config.toml", arguments: &["config", "default"] },
     Page { file: "docs/errors.md", arguments: &["gen", "errors"] },
+    Page { file: "docs/metrics.md", arguments: &["gen", "metrics"] },
 ];
 
 /// Writes the pages, or with `check` compares them and fails when one is stale.
@@ -46,7 +47,7 @@ pub(crate) fn run(check: bool) -> Result<ExitCode> {
 
 fn produce(workspace: &Workspace, page: &Page) -> Result<String> {
     let output = cargo()
-        .args(["run", "--quiet", "--release", "--package", "stillhere", "--"])
+        .args(["run", "--quiet", "--package", "stillhere", "--"])
         .args(page.arguments)
         .current_dir(&workspace.root)
         .output()

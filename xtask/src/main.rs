@@ -48,6 +48,9 @@ enum Chore {
     /// A crowd of beating peers that lives until its standard input ends.
     #[command(hide = true)]
     Crowd(bench::crowd::Options),
+    /// A spinner that keeps the server's core from halting.
+    #[command(hide = true)]
+    Spin,
 }
 
 #[derive(Subcommand)]
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Chore::Gen { check } => generated::run(check),
         Chore::Floor(options) => floor::run(&options),
         Chore::Crowd(options) => bench::crowd::run(&options),
+        Chore::Spin => bench::core::spin(),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("xtask: {error:#}");

@@ -36,6 +36,7 @@ pub(crate) const CI: &[Step] = &[
     cargo_step("fmt", &["fmt", "--all", "--check"]),
     cargo_step("clippy", &["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     Step { name: "tidy", command: Program::Itself, arguments: &["tidy"], environment: &[] },
+    Step { name: "generated", command: Program::Itself, arguments: &["gen", "--check"], environment: &[] },
     Step { name: "test", command: Program::Itself, arguments: &["test"], environment: &[] },
     Step {
         name: "doc",

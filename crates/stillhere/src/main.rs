@@ -8,6 +8,7 @@ mod config;
 mod ctl;
 mod explain;
 mod output;
+mod reference;
 mod serve;
 mod table;
 mod trace;
@@ -47,6 +48,8 @@ enum Command {
     Tune(trace::Args),
     Ctl(ctl::Args),
     Version(version::Args),
+    #[command(hide = true)]
+    Gen(reference::Args),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Tune(args) => trace::run(args),
         Command::Ctl(args) => ctl::run(args),
         Command::Version(args) => version::run(args),
+        Command::Gen(args) => reference::run(&args),
     };
     match done {
         Ok(code) => code,

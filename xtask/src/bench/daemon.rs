@@ -3,7 +3,7 @@
 use std::fs::{self, File};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -11,15 +11,14 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 use serde::Deserialize;
 
+use super::core::on_server_core;
 use super::http;
 use super::process::Guard;
 
-/// The core of whatever is measured; the load has the other one.
-pub(crate) const SERVER_CORE: usize = 0;
 /// A daemon that is not ready by then never will be.
 const READY_WAIT: Duration = Duration::from_secs(15);
 
-/// What every benchmark sets: as many connections as the largest crowd has, and room for it from one address.
+/// What every benchmark sets: more connections than the largest crowd has.
 const SETTINGS: &[(&str, &str)] = &[("STILLHERE_LIMITS__CONNECTIONS", "19000")];
 
 /// How a daemon is started.
@@ -50,7 +49,7 @@ impl Daemon {
         let data = folder.0.join("data");
         let clients = free_port(recipe.listen)?;
         let admin = free_port(IpAddr::V4(Ipv4Addr::LOCALHOST))?;
-        let mut command = on_core(SERVER_CORE);
+        let mut command = on_server_core();
         command.arg(recipe.binary).arg("serve");
         command.arg("--listen").arg(clients.to_string());
         command.arg("--admin").arg(admin.to_string());
@@ -126,15 +125,6 @@ pub(crate) struct Session {
     pub(crate) since: Option<String>,
     /// When the last frame came, RFC 3339.
     pub(crate) last_beat: Option<String>,
-}
-
-/// A command that stays on one core and dies with us, whatever ends us.
-///
-/// The death signal follows the thread that starts the child, so children are only started from the main thread.
-pub(crate) fn on_core(core: usize) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args(["--pdeathsig", "KILL", "--", "taskset", "--cpu-list", &core.to_string()]);
-    command
 }
 
 /// A port that was free a moment ago; the daemon binds it again before anything else is likely to.

@@ -1,9 +1,10 @@
 //! `cargo xtask bench beats`: the figures of `docs/performance.md`, measured again.
 //!
-//! The server has core 0, the load core 1. Where the table has a floor, server and floor run in turns and are compared pair by
+//! Where the table has a floor, server and floor run in turns and are compared pair by
 //! pair, so that a noisy minute falls on both. Nothing is measured through the project's own client or codec. Rows are
 //! independent: one that breaks is reported as failed and the next one runs.
 
+pub(crate) mod core;
 pub(crate) mod crowd;
 mod daemon;
 mod http;
@@ -29,9 +30,6 @@ use self::row::{Figure, Met, Row, median};
 use self::target::{Floor, Target};
 use crate::workspace::{Workspace, cargo};
 
-/// The core of the load generator.
-const LOAD_CORE: usize = 1;
-
 /// What to measure and where to put it.
 #[derive(Args)]
 pub(crate) struct Options {
@@ -53,6 +51,9 @@ pub(crate) struct Options {
     /// The daemon to measure, instead of building the one of this workspace.
     #[arg(long)]
     server: Option<PathBuf>,
+    /// Let the server's core halt while the server waits, instead of keeping it awake with a spinner of the idle class.
+    #[arg(long)]
+    let_halt: bool,
     /// More configuration for the daemon, as `STILLHERE_SECTION__KEY=VALUE`.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
@@ -115,11 +116,12 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         None if needs_server => Some(build()?),
         None => None,
     };
-    process::pin(LOAD_CORE)?;
+    core::pin_load()?;
     // After the build, whose noise is over.
     let mut machine = Machine::look();
     let pairs = options.pairs.map_or(if options.quick { 1 } else { 3 }, usize::from);
     let bench = Bench { server, settings: options.settings.clone(), quick: options.quick, pairs };
+    let awake = if options.let_halt { None } else { Some(core::keep_awake()?) };
     let mut rows = Vec::new();
     for benchmark in chosen {
         let started = Instant::now();
@@ -127,6 +129,8 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         rows.extend(measure(benchmark, &bench));
         progress(&format!("{}: done in {:.0} s", benchmark.name, started.elapsed().as_secs_f64()));
     }
+    // Its time counts as ours, not as that of others, once it has been waited for.
+    drop(awake);
     machine.finish();
     let report = Report { machine, quick: bench.quick, pairs, rows };
     print!("{}", if options.markdown { report.markdown() } else { report.table() });

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use rustix::process::{Pid, Signal};
-use rustix::thread::CpuSet;
 
 /// The kernel reports clock ticks to user space in hundredths of a second on every platform this runs on.
 const TICK_NS: u64 = 10_000_000;
@@ -112,14 +111,6 @@ impl Memory {
 fn kib_field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.split_whitespace().next()?.parse().ok()
-}
-
-/// Keeps this thread, and what it starts later, on one core.
-pub(crate) fn pin(core: usize) -> Result<()> {
-    let mut set = CpuSet::new();
-    set.set(core);
-    rustix::thread::sched_setaffinity(None, &set)
-        .with_context(|| format!("cannot stay on core {core}: server and load need one core each"))
 }
 
 #[cfg(test)]

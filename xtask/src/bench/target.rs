@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::core::on_server_core;
 use super::crowd::Speech;
-use super::daemon::{Daemon, SERVER_CORE, on_core};
+use super::daemon::Daemon;
 use super::process::{Cpu, Guard, Memory};
 
 /// How long the last beats may take to be counted.
@@ -84,7 +85,7 @@ pub(crate) struct Floor {
 impl Floor {
     /// Starts it; with `reply` it answers every frame.
     pub(crate) fn start(reply: bool) -> Result<Self> {
-        let mut command = on_core(SERVER_CORE);
+        let mut command = on_server_core();
         command.arg(std::env::current_exe()?).arg("floor");
         if reply {
             command.arg("--reply");

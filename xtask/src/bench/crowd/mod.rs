@@ -9,7 +9,7 @@ mod frame;
 pub(crate) mod knock;
 pub(crate) mod pace;
 mod poll;
-mod socket;
+pub(crate) mod socket;
 mod speech;
 pub(crate) mod volley;
 
@@ -118,7 +118,7 @@ impl Crowd {
 
     fn open(&mut self, index: usize) -> Result<()> {
         let socket = socket::connect(self.to, index)?;
-        self.poll.add(&socket, index, false)?;
+        self.poll.add(&socket, index)?;
         let speech = self.speech(index);
         self.peers.push(Peer { socket, speech, sent: 0, answered: 0, base: 0, partial: Vec::new() });
         self.out.clear();

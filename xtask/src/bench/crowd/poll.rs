@@ -21,14 +21,9 @@ impl Poll {
         Ok(Self(epoll::create(CreateFlags::CLOEXEC)?))
     }
 
-    /// Watches a socket until it is closed; `writable` also waits until it can be written to.
-    pub(super) fn add(&self, socket: impl AsFd, place: usize, writable: bool) -> Result<()> {
-        Ok(epoll::add(&self.0, socket, EventData::new_u64(place as u64), wanted(writable))?)
-    }
-
-    /// Changes what is waited for.
-    pub(super) fn modify(&self, socket: impl AsFd, place: usize, writable: bool) -> Result<()> {
-        Ok(epoll::modify(&self.0, socket, EventData::new_u64(place as u64), wanted(writable))?)
+    /// Watches a socket for something to read, until it is closed.
+    pub(super) fn add(&self, socket: impl AsFd, place: usize) -> Result<()> {
+        Ok(epoll::add(&self.0, socket, EventData::new_u64(place as u64), EventFlags::IN)?)
     }
 
     /// Waits at most `timeout`, to the next millisecond, and puts the places of the ready sockets into `ready`.
@@ -43,8 +38,4 @@ impl Poll {
         }
         Ok(())
     }
-}
-
-fn wanted(writable: bool) -> EventFlags {
-    if writable { EventFlags::IN | EventFlags::OUT } else { EventFlags::IN }
 }

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::io::Errno;
@@ -23,6 +24,7 @@ fn source(to: SocketAddr, index: usize) -> Option<Ipv4Addr> {
 /// Connects peer `index` and waits until the kernel has; the socket is non-blocking afterwards.
 pub(crate) fn connect(to: SocketAddr, index: usize) -> Result<OwnedFd> {
     let socket = open(to, SocketFlags::CLOEXEC)?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
     if let Some(ip) = source(to, index) {
         rustix::net::bind(&socket, &SocketAddrV4::new(ip, 0)).with_context(|| format!("cannot bind to {ip}"))?;
     }
@@ -31,13 +33,26 @@ pub(crate) fn connect(to: SocketAddr, index: usize) -> Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Starts to connect from an explicit address and port, without waiting.
+/// How a connection ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Goodbye {
+    /// With a FIN, as an honest client does; the generator's side stays in TIME_WAIT.
+    Orderly,
+    /// With a reset, which leaves nothing behind on either side.
+    Reset,
+}
+
+/// Starts to connect from an explicit address and port, without waiting; `None` when the two are taken.
 ///
 /// The port is chosen by the caller because the kernel's own search for a free one grows with the ports in TIME_WAIT and
 /// would end up being what is measured.
-pub(crate) fn start_connect(to: SocketAddr, from: SocketAddrV4) -> Result<Option<OwnedFd>> {
+pub(crate) fn start_connect(to: SocketAddr, from: SocketAddrV4, goodbye: Goodbye) -> Result<Option<OwnedFd>> {
     let socket = open(to, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK)?;
+    // A pair that another server's run left in TIME_WAIT is free for this one.
     sockopt::set_socket_reuseaddr(&socket, true)?;
+    if goodbye == Goodbye::Reset {
+        sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
+    }
     match rustix::net::bind(&socket, &from) {
         Ok(()) => {}
         Err(Errno::ADDRINUSE) => return Ok(None),
@@ -52,8 +67,6 @@ pub(crate) fn start_connect(to: SocketAddr, from: SocketAddrV4) -> Result<Option
 
 fn open(to: SocketAddr, flags: SocketFlags) -> Result<OwnedFd> {
     let family = if to.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)
-        .context("cannot open a socket; is the limit of open files below 20,000?")?;
-    sockopt::set_tcp_nodelay(&socket, true)?;
-    Ok(socket)
+    rustix::net::socket_with(family, SocketType::STREAM, flags, None)
+        .context("cannot open a socket; is the limit of open files below 20,000?")
 }
