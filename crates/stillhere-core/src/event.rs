@@ -145,6 +145,11 @@ pub enum Input<'a> {
         /// How.
         end: LinkEnd,
     },
+    /// The caller caught a panic while this shard handled an input of the link: our fault. The link is closed.
+    Failed {
+        /// The link.
+        link: LinkId,
+    },
     /// The moment of [`next_deadline`](crate::shard::Shard::next_deadline) has come.
     Tick {
         /// The wall clock, in milliseconds since 1970; shown to clients, never counted with.
@@ -415,6 +420,8 @@ pub struct Terms {
     pub ask_at: Option<u32>,
     /// Whether the tutorial's clients are served.
     pub legacy: bool,
+    /// Whether clients beyond loopback may say hello over a plain link, where their secrets can be read.
+    pub insecure: bool,
     /// The bounds.
     pub limits: Limits,
     /// The server's name, for `welcome`.

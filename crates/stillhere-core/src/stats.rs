@@ -24,11 +24,13 @@ pub enum Refused {
     WrongSecret,
     /// Too many refused resumes from one address.
     ResumeBusy,
+    /// A hello over a plain link from beyond loopback.
+    Plaintext,
 }
 
 impl Refused {
     /// Every reason, in order.
-    pub const ALL: [Refused; 7] = [
+    pub const ALL: [Refused; 8] = [
         Refused::Tls,
         Refused::Http,
         Refused::Protocol,
@@ -36,6 +38,7 @@ impl Refused {
         Refused::StaleSecret,
         Refused::WrongSecret,
         Refused::ResumeBusy,
+        Refused::Plaintext,
     ];
 
     /// The word in metrics.
@@ -48,6 +51,7 @@ impl Refused {
             Refused::StaleSecret => "stale_secret",
             Refused::WrongSecret => "wrong_secret",
             Refused::ResumeBusy => "resume_busy",
+            Refused::Plaintext => "plaintext",
         }
     }
 }

@@ -22,6 +22,7 @@ fn terms() -> Terms {
         leave_hold: profile.leave_hold,
         ask_at: profile.ask_at,
         legacy: true,
+        insecure: false,
         limits: Limits::default(),
         node: "test".into(),
     }

@@ -241,18 +241,22 @@ impl Control {
     /// Everything that can be measured.
     pub(crate) async fn snapshot(&self) -> Result<Snapshot, ControlError> {
         let stats = self.stats().await?;
+        let mut outbox_bytes = 0;
+        for shard in 0..self.hub.len() {
+            outbox_bytes += patiently(self.hub.visit(shard, |room| (room.outbox_bytes)())).await?;
+        }
         let (gate, store) = (&self.gate, self.store.counters());
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Ok(Snapshot {
             stats,
+            outbox_bytes,
             open: gate.open(),
             connections_max: gate.max(),
             refused_full: read(&gate.refused_full),
             refused_address: read(&gate.refused_address),
             refused_busy: read(&gate.refused_busy),
             exhausted: read(&gate.exhausted),
-            store_commits: read(&store.commits),
-            store_commit_seconds: read(&store.commit_us) as f64 / 1e6,
+            store_commit: store.commit_times(),
             store_failed: read(&store.failed),
             store_dropped: read(&store.dropped),
             uptime_seconds: self.clock.now().as_micros() as f64 / 1e6,

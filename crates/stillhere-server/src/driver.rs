@@ -8,6 +8,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::TcpStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use stillhere_core::shard::Shard;
 use stillhere_core::time::Time;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
-use tracing::warn;
+use tracing::{error, warn};
 
 use crate::clock::{Clock, wall_ms};
 use crate::coalesce;
@@ -38,6 +39,9 @@ const EVENT_INTERVAL: u32 = 1024;
 pub(crate) trait Socket {
     /// Writes, or queues what can't be written now, up to `outbox_max` bytes. A broken connection is no error here.
     fn write(&self, bytes: &[u8], outbox_max: usize) -> Result<(), TooSlow>;
+
+    /// Bytes queued.
+    fn queued(&self) -> usize;
 
     /// The shard has closed the link, and its number is free.
     fn close(&self, manner: Manner);
@@ -178,7 +182,9 @@ impl Driver {
                     let state = &mut *self.state.borrow_mut();
                     let mut out = std::mem::take(&mut state.outputs);
                     let now = self.clock.now();
-                    visit(&mut Room { shard: &mut state.shard, now, out: &mut out, closed: &state.notes.closed });
+                    let outbox_bytes = || state.links.iter().map(|(_, link)| link.queued()).sum();
+                    let (shard, closed) = (&mut state.shard, &state.notes.closed);
+                    visit(&mut Room { shard, now, out: &mut out, closed, outbox_bytes: &outbox_bytes });
                     out
                 };
                 self.carry_out(&mut outputs);
@@ -224,7 +230,10 @@ impl Driver {
         let mut outputs = {
             let state = &mut *self.state.borrow_mut();
             let mut outputs = std::mem::take(&mut state.outputs);
-            state.shard.handle(now, input, &mut outputs);
+            let link = link_of(&input);
+            if !survives(|| state.shard.handle(now, input, &mut outputs)) {
+                contain(&mut state.shard, link, now, &mut outputs);
+            }
             if state.shard.next_deadline() < state.planned {
                 self.sooner.notify_one();
             }
@@ -314,9 +323,68 @@ impl Driver {
     }
 }
 
+/// The link that an input came from.
+fn link_of(input: &Input<'_>) -> Option<LinkId> {
+    match input {
+        Input::Received { link, .. } => Some(*link),
+        _ => None,
+    }
+}
+
+/// Runs `handle`; false if it panicked. The panic is in the log.
+fn survives(handle: impl FnOnce()) -> bool {
+    catch_unwind(AssertUnwindSafe(handle)).is_ok()
+}
+
+/// A broken invariant costs the link whose input broke it, not the process. What the shard had decided before is
+/// dropped, since it may be half done.
+fn contain(shard: &mut Shard, link: Option<LinkId>, now: Time, outputs: &mut Outputs) {
+    outputs.clear();
+    let Some(link) = link else { return error!("a shard failed at something that no link asked for; it goes on") };
+    error!(link = link.0, "a shard failed at a link's input; the link is closed with 4003");
+    if !survives(|| shard.handle(now, Input::Failed { link }, outputs)) {
+        outputs.clear();
+        outputs.list.push(Output::Close { link, manner: Manner::Abort });
+    }
+}
+
 /// A ticket's upper bits name the shard that asked.
 const TICKET_BITS: u32 = 48;
 
 fn asker(ticket: Ticket) -> usize {
     (ticket.0 >> TICKET_BITS) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use stillhere_core::limits::Limits;
+    use stillhere_core::profile::Profile;
+
+    #[test]
+    fn a_failure_costs_its_link_and_nobody_else() {
+        let profile = Profile::default();
+        let terms = Terms {
+            rule: profile.rule,
+            interval: profile.interval,
+            interval_max: profile.interval_max,
+            leave_hold: profile.leave_hold,
+            ask_at: profile.ask_at,
+            legacy: true,
+            insecure: false,
+            limits: Limits::default(),
+            node: "test".into(),
+        };
+        let mut shard = Shard::new(terms, [1; 32], true, Time::ZERO);
+        let mut out = Outputs::default();
+        for port in [1, 2] {
+            let peer = Peer::from(std::net::SocketAddr::from(([127, 0, 0, 1], port)));
+            shard.handle(Time::ZERO, Input::Opened { link: LinkId(u32::from(port)), peer }, &mut out);
+        }
+        assert!(!survives(|| panic!("a broken invariant")));
+        contain(&mut shard, Some(LinkId(1)), Time::ZERO, &mut out);
+        let closes = out.list.iter().filter(|output| matches!(output, Output::Close { link: LinkId(1), .. }));
+        assert_eq!(closes.count(), 1);
+        assert_eq!(shard.stats().links.iter().sum::<u64>(), 1);
+    }
 }

@@ -42,6 +42,8 @@ pub(crate) struct Room<'a> {
     pub(crate) out: &'a mut Outputs,
     /// The list of the closed, oldest first.
     pub(crate) closed: &'a std::collections::VecDeque<ClosedRow>,
+    /// Adds up what is queued for slow readers.
+    pub(crate) outbox_bytes: &'a dyn Fn() -> usize,
 }
 
 /// The way to all shards; cheap to clone.

@@ -73,6 +73,10 @@ impl Socket for Link {
         Ok(())
     }
 
+    fn queued(&self) -> usize {
+        self.outbox.borrow().as_deref().map_or(0, Vec::len)
+    }
+
     fn close(&self, manner: Manner) {
         self.closing.set(Some(manner));
         self.wake();

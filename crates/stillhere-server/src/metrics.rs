@@ -9,18 +9,18 @@ use stillhere_core::event::Mode;
 use stillhere_core::stats::{Histogram, Refused, Resumed, Stats};
 
 /// Everything that metrics are made from, as of one moment.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
     /// All shards' numbers added up.
     pub(crate) stats: Stats,
+    pub(crate) outbox_bytes: usize,
     pub(crate) open: usize,
     pub(crate) connections_max: usize,
     pub(crate) refused_full: u64,
     pub(crate) refused_address: u64,
     pub(crate) refused_busy: u64,
     pub(crate) exhausted: u64,
-    pub(crate) store_commits: u64,
-    pub(crate) store_commit_seconds: f64,
+    pub(crate) store_commit: Histogram,
     pub(crate) store_failed: u64,
     pub(crate) store_dropped: u64,
     pub(crate) uptime_seconds: f64,
@@ -188,8 +188,10 @@ metrics! {
     "stalled_seconds_total" "counter" "By how much deadlines were moved for them." |now, lines| {
         lines.plain(now.stats.stalled.as_secs_f64());
     };
-    "store_commits_total" "counter" "Commits of the store." |now, lines| lines.plain(now.store_commits);
-    "store_commit_seconds_total" "counter" "Time spent in them." |now, lines| lines.plain(now.store_commit_seconds);
+    "outbox_bytes" "gauge" "Bytes queued now for slow readers." |now, lines| lines.plain(now.outbox_bytes);
+    "store_commit_seconds" "histogram" "How long commits of the store took." |now, lines| {
+        lines.histogram(&now.store_commit);
+    };
     "store_failures_total" "counter" "Commits that failed and were tried again." |now, lines| lines.plain(now.store_failed);
     "store_dropped_total" "counter" "Changes that could not be written." |now, lines| lines.plain(now.store_dropped);
     "draining" "gauge" "1 while the server says goodbye." |now, lines| lines.plain(usize::from(now.draining));
@@ -253,10 +255,29 @@ fn json_number(value: f64) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
+
+    fn empty() -> Snapshot {
+        Snapshot {
+            stats: Stats::default(),
+            outbox_bytes: 0,
+            open: 0,
+            connections_max: 0,
+            refused_full: 0,
+            refused_address: 0,
+            refused_busy: 0,
+            exhausted: 0,
+            store_commit: Histogram::starting_at(Duration::from_millis(1)),
+            store_failed: 0,
+            store_dropped: 0,
+            uptime_seconds: 0.0,
+            draining: false,
+        }
+    }
 
     #[test]
     fn every_metric_has_samples_under_its_own_name() {
-        let mut now = Snapshot::default();
+        let mut now = empty();
         now.stats.transitions[0][1][0] = 3;
         let text = render(&now);
         for metric in METRICS {

@@ -340,6 +340,7 @@ fn terms(config: &Config, shards: usize) -> Terms {
         leave_hold: profile.leave_hold,
         ask_at: profile.ask_at,
         legacy: config.listen.legacy,
+        insecure: config.listen.insecure,
         limits,
         node: "stillhere".into(),
     }

@@ -51,6 +51,9 @@ pub(crate) struct SettingArgs {
     /// Where data is kept [default: ./stillhere-data]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<String>,
+    /// Let clients beyond loopback say hello over plain TCP, where others can read their secrets
+    #[arg(long)]
+    insecure: bool,
     /// A TOML file; without it, the environment and the defaults hold
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -59,8 +62,8 @@ pub(crate) struct SettingArgs {
 impl SettingArgs {
     /// As the configuration takes them.
     pub(crate) fn flags(&self) -> Flags {
-        let SettingArgs { listen, admin, data_dir, config } = self.clone();
-        Flags { config, listen, admin, data_dir }
+        let SettingArgs { listen, admin, data_dir, insecure, config } = self.clone();
+        Flags { config, listen, admin, data_dir, insecure }
     }
 
     /// The configuration with these flags and this process's environment.

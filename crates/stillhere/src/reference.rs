@@ -33,7 +33,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 
 fn errors() -> String {
     let mut page = String::from("# Errors, close codes and causes\n\nGenerated from the code by `cargo xtask gen`.\n");
-    page += "\n## Errors\n\n`error{re, code, name, message, temporary, retry_ms?}` answers a request; the link lives.\n";
+    page +=
+        "\n## Errors\n\n`error{re, code, name, message, temporary, retry_ms?}` answers a request; the link lives.\n";
     page += "10xx protocol, 11xx identity, 12xx limits, 13xx rooms and rights, 14xx not found, 15xx server.\n\n";
     page += "| code | name | temporary | meaning |\n|---|---|---|---|\n";
     for row in ErrorCode::ALL {
@@ -56,7 +57,9 @@ fn errors() -> String {
 }
 
 fn metrics() -> String {
-    let mut page = String::from("# Metrics\n\nGenerated from the code by `cargo xtask gen`. `GET /metrics` on the admin port.\n\n");
+    let mut page = String::from(
+        "# Metrics\n\nGenerated from the code by `cargo xtask gen`. `GET /metrics` on the admin port.\n\n",
+    );
     page += "| metric | kind | what |\n|---|---|---|\n";
     for metric in METRICS {
         let _ = writeln!(page, "| `stillhere_{}` | {} | {} |", metric.name, metric.kind, metric.help);

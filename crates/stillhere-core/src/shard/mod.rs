@@ -30,7 +30,8 @@ use std::time::Duration;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use slab::Slab;
 
-use crate::event::{Input, LinkId, Output, Outputs, Terms};
+use crate::close::CloseCode;
+use crate::event::{Input, LinkId, Manner, Output, Outputs, Terms};
 use crate::limits::{PULSE, STALL};
 use crate::secret::Entropy;
 use crate::session::Session;
@@ -137,6 +138,7 @@ impl Shard {
             Input::Opened { link, peer } => self.link_opened(link, peer, at),
             Input::Received { link, bytes } => self.received(link, bytes, at, out),
             Input::Ended { link, end } => self.link_ended(link, end, at, out),
+            Input::Failed { link } => self.close_link(link, CloseCode::ServerError, Manner::Abort, at, out),
             Input::Tick { wall_ms } => {
                 self.clock.wall_origin_ms = wall_ms.saturating_sub(now.as_micros() / 1000);
                 self.drain_some(at, out);

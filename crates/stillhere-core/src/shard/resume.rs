@@ -72,6 +72,11 @@ impl Shard {
             self.drain_link(id, retry_ms, at, out);
             return Flow::Closed;
         }
+        if !self.terms.insecure && !self.peer_of(id).is_some_and(|peer| peer.ip().is_loopback()) {
+            self.stats.refused[Refused::Plaintext as usize] += 1;
+            let refusal = ErrorCode::PLAINTEXT.because("hello over a plain link from beyond loopback is refused here");
+            return self.refuse(id, re, refusal, None, out);
+        }
         let greeting = Greeting {
             re,
             client: hello.client,

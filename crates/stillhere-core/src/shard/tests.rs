@@ -14,9 +14,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::close::{Cause, CloseCode};
+use crate::close::Cause;
 use crate::detector::Status;
-use crate::event::{Change, Closed, Identity, LinkEnd, Manner, Note, Peer};
+use crate::event::{Change, Closed, Identity, LinkEnd, Note, Peer};
 use crate::limits::Limits;
 use crate::profile::Profile;
 use crate::wire::frame::{Decoder, write_frame};
@@ -45,6 +45,7 @@ fn terms(profile: &str) -> Terms {
         leave_hold: profile.leave_hold,
         ask_at: profile.ask_at,
         legacy: true,
+        insecure: false,
         limits: Limits::default(),
         node: "test".into(),
     }

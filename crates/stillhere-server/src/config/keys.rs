@@ -147,6 +147,8 @@ sections! {
             "The address and port of the HTTP API, metrics and health checks. It must be on loopback: this version has no TLS for it.";
         legacy: bool [Switch] = "true", restart,
             "Whether clients may send plain heartbeats without `hello`, as the tutorial's do. They are never written to.";
+        insecure: bool [Switch] = "false" flag "--insecure", live,
+            "Whether clients beyond loopback may say `hello` over plain TCP, where others can read the secret that resumes their session. This version has no TLS yet; put it behind a tunnel, or accept the risk in a network of your own.";
     }
     server Server "The process itself." {
         data_dir: PathBuf [Directory] = "./stillhere-data" flag "--data-dir", restart,

@@ -38,6 +38,8 @@ pub struct Flags {
     pub admin: Option<String>,
     /// `--data-dir DIR`.
     pub data_dir: Option<String>,
+    /// `--insecure`.
+    pub insecure: bool,
 }
 
 /// A setting that differs between two configurations.
@@ -68,6 +70,7 @@ impl Config {
         settings.add_flag("--listen", flags.listen.as_deref());
         settings.add_flag("--admin", flags.admin.as_deref());
         settings.add_flag("--data-dir", flags.data_dir.as_deref());
+        settings.add_flag("--insecure", flags.insecure.then_some("true"));
         Config::from_settings(settings)
     }
 

@@ -7,14 +7,15 @@ mod sqlite;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use stillhere_core::event::Keepsake;
 use stillhere_core::secret::SessionId;
+use stillhere_core::stats::Histogram;
 use tracing::{error, warn};
 
 use crate::clock::wall_ms;
@@ -48,10 +49,24 @@ pub(crate) struct Counters {
     pub(crate) dropped: AtomicU64,
     /// Commits that failed.
     pub(crate) failed: AtomicU64,
-    /// Commits.
-    pub(crate) commits: AtomicU64,
-    /// Time spent in commits, in microseconds.
-    pub(crate) commit_us: AtomicU64,
+    /// How long commits took. Locked once a second by the store's thread, and by who reads the metrics.
+    commit: Mutex<CommitTimes>,
+}
+
+#[derive(Debug)]
+struct CommitTimes(Histogram);
+
+impl Default for CommitTimes {
+    fn default() -> CommitTimes {
+        CommitTimes(Histogram::starting_at(Duration::from_micros(250)))
+    }
+}
+
+impl Counters {
+    /// How long commits took.
+    pub(crate) fn commit_times(&self) -> Histogram {
+        self.commit.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
+    }
 }
 
 impl StoreWriter {
@@ -141,8 +156,7 @@ fn commit(database: &mut Database, changes: &mut HashMap<SessionId, Option<Keeps
     let began = Instant::now();
     match database.write(changes, wall_ms()) {
         Ok(()) => {
-            counters.commits.fetch_add(1, Ordering::Relaxed);
-            counters.commit_us.fetch_add(began.elapsed().as_micros() as u64, Ordering::Relaxed);
+            counters.commit.lock().unwrap_or_else(PoisonError::into_inner).0.record(began.elapsed());
             changes.clear();
         }
         Err(error) => {

@@ -24,6 +24,7 @@ fn terms(profile: &str) -> Terms {
         leave_hold: profile.leave_hold,
         ask_at: profile.ask_at,
         legacy: true,
+        insecure: true,
         limits: Limits::default(),
         node: "sim".into(),
     }

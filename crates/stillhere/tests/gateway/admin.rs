@@ -109,7 +109,7 @@ pub(crate) struct Keeping {
 impl Keeping {
     pub(crate) fn connect(admin: SocketAddr, token: &str) -> Keeping {
         let mut keeping = Keeping { reader: BufReader::new(connect(admin)), token: token.to_owned() };
-        // An answer proves that the connection was accepted.
+        // An answer proves that the connection was accepted, and this one that all shards have begun.
         assert_eq!(keeping.get("/healthz").status, 200);
         keeping
     }
@@ -130,7 +130,7 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) fn watch(admin: SocketAddr, token: &str) -> Events {
-        let mut stream = connect(admin);
+        let mut stream = Keeping::connect(admin, token).reader.into_inner();
         Request::get("/api/v1/events").token(token).write(&mut stream, "keep-alive");
         // Byte by byte, so that no event is lost in a buffer.
         let mut head = Vec::new();

@@ -54,7 +54,8 @@ fn a_foreign_host_is_refused_everywhere_even_with_the_token() {
     let open = [("GET", "/"), ("GET", "/healthz"), ("GET", "/readyz"), ("GET", "/metrics"), ("GET", "/nowhere")];
     for (method, path) in GUARDED.into_iter().chain(open) {
         for host in ["evil.example", "127.0.0.1.evil.example:14080", "localhost.evil.example", "10.0.0.1", ""] {
-            let answer = request(method, path).token(&gateway.token).header(&format!("Host: {host}")).send(gateway.admin);
+            let answer =
+                request(method, path).token(&gateway.token).header(&format!("Host: {host}")).send(gateway.admin);
             answer.error(403, "wrong_host");
         }
     }
@@ -171,7 +172,10 @@ fn sessions_are_paged_and_filtered() {
     let table = [("user=ann", 5), ("status=leave", 5), ("status=alive", 20), ("peer=127.0.0.1", 5)];
     for (filter, count) in table.into_iter().chain([("user=bob", 0), ("peer=127.0.0.99", 0), ("status=close", 0)]) {
         let page = gateway.get(&format!("/api/v1/sessions?{filter}&limit=3")).json();
-        assert_eq!((page["total"].as_u64(), page["sessions"].as_array().map(Vec::len)), (Some(count), Some(3.min(count as usize))));
+        assert_eq!(
+            (page["total"].as_u64(), page["sessions"].as_array().map(Vec::len)),
+            (Some(count), Some(3.min(count as usize)))
+        );
         let rows = pages(&gateway, &format!("/api/v1/sessions?{filter}&"), "sessions", "peer", 3);
         assert_eq!(rows.into_iter().collect::<BTreeSet<_>>().len() as u64, count, "{filter}");
     }
@@ -184,7 +188,8 @@ fn sessions_are_paged_and_filtered() {
     let page = gateway.get("/api/v1/sessions?limit=10").json();
     let last = page["sessions"][9]["id"].as_str().expect("an id");
     let by_id = gateway.get(&format!("/api/v1/sessions?limit=5&after={last}")).json();
-    let by_next = gateway.get(&format!("/api/v1/sessions?limit=5&after={}", page["next"].as_str().expect("more"))).json();
+    let by_next =
+        gateway.get(&format!("/api/v1/sessions?limit=5&after={}", page["next"].as_str().expect("more"))).json();
     assert_eq!(by_id["sessions"][0]["id"], by_next["sessions"][0]["id"]);
 }
 

@@ -10,12 +10,8 @@ use crate::gateway::Gateway;
 use crate::peer::{AT_ONCE, Peer, TUTORIAL};
 
 /// On leave at the first miss: 1.5 s after the last frame.
-const ONE_MISS: &[(&str, &str)] = &[
-    ("detector.interval", "1s"),
-    ("detector.start", "0"),
-    ("detector.threshold", "1"),
-    ("detector.strikes", "1"),
-];
+const ONE_MISS: &[(&str, &str)] =
+    &[("detector.interval", "1s"), ("detector.start", "0"), ("detector.threshold", "1"), ("detector.strikes", "1")];
 /// What the API's rounding to milliseconds may hide, twice.
 const ROUNDING_MS: i64 = 5;
 
@@ -53,12 +49,14 @@ fn a_silent_peer_is_on_leave_exactly_when_promised_and_closed_after_its_hold() {
     assert!((held - 1000).abs() <= ROUNDING_MS, "closed after {held} ms on leave");
     let row = gateway.closed_row(peer.address);
     assert_eq!((&row["code"], &row["cause"], &row["beats"]), (&json!(4004), &json!("expired"), &json!(1)), "{row}");
+    drop(events);
     gateway.wait_until_calm(0);
 }
 
 #[test]
 fn strikes_are_counted_one_by_one_and_the_bound_shrinks_with_them() {
-    let rule = [("detector.interval", "1s"), ("detector.start", "1"), ("detector.threshold", "2"), ("detector.strikes", "2")];
+    let rule =
+        [("detector.interval", "1s"), ("detector.start", "1"), ("detector.threshold", "2"), ("detector.strikes", "2")];
     let gateway = Gateway::start(&rule);
     let (mut v1, welcome) = Peer::v1(&gateway, json!({}));
     assert_eq!(welcome["beat"]["detect_ms"], 2500);
@@ -79,7 +77,11 @@ fn strikes_are_counted_one_by_one_and_the_bound_shrinks_with_them() {
     // Heard again on the same link: one beat is enough for a cursor at 1.
     v1.beat(1);
     let row = gateway.session(v1.address).expect("listed");
-    assert_eq!((&row["status"], &row["cause"], &row["strikes"]), (&json!("alive"), &json!("stable"), &json!(0)), "{row}");
+    assert_eq!(
+        (&row["status"], &row["cause"], &row["strikes"]),
+        (&json!("alive"), &json!("stable"), &json!(0)),
+        "{row}"
+    );
     assert_eq!(gateway.metric("false_leaves_total", ""), 1);
 }
 
@@ -92,13 +94,21 @@ fn a_silent_v1_link_is_cut_at_twice_its_bound_and_its_session_stays() {
     let closed = gateway.closed_row(peer.address);
     assert_eq!((&closed["code"], &closed["cause"]), (&json!(4004), &json!("silent")), "{closed}");
     let row = gateway.session(peer.address).expect("listed");
-    assert_eq!((&row["linked"], &row["status"], &row["cause"]), (&json!(false), &json!("leave"), &json!("silent")), "{row}");
+    assert_eq!(
+        (&row["linked"], &row["status"], &row["cause"]),
+        (&json!(false), &json!("leave"), &json!("silent")),
+        "{row}"
+    );
     expect_left_in_time(&row, 1500);
 
     let (mut back, again) = Peer::resume(&gateway, &welcome);
     assert_eq!((&again["resumed"], &again["session"]), (&json!(true), &welcome["session"]), "{again}");
     let row = gateway.session(back.address).expect("listed");
-    assert_eq!((&row["status"], &row["cause"]), (&json!("leave"), &json!("silent")), "a resume restores what it was: {row}");
+    assert_eq!(
+        (&row["status"], &row["cause"]),
+        (&json!("leave"), &json!("silent")),
+        "a resume restores what it was: {row}"
+    );
     back.beat(1);
     let row = gateway.session(back.address).expect("listed");
     assert_eq!((&row["status"], &row["cause"]), (&json!("alive"), &json!("stable")), "{row}");

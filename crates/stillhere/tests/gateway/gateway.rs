@@ -56,7 +56,8 @@ pub(crate) struct Setup {
 
 impl Setup {
     pub(crate) fn new() -> Setup {
-        Setup { settings: Vec::new(), scratch: Scratch::new(), config: None, open_files: None }.set("server.shards", "2")
+        Setup { settings: Vec::new(), scratch: Scratch::new(), config: None, open_files: None }
+            .set("server.shards", "2")
     }
 
     /// A setting, named as in the file: `limits.first_frame`.
@@ -131,8 +132,8 @@ pub(crate) struct Gateway {
     pub(crate) token: String,
     /// Woken by it, a waiting test looks again.
     pulse: RefCell<Events>,
-    /// Open files while there was no link, with `pulse` open.
-    fds_at_start: usize,
+    /// Open files and threads while there was no link, with `pulse` open.
+    at_start: (usize, usize),
 }
 
 impl Gateway {
@@ -159,8 +160,8 @@ impl Gateway {
         let (Some(clients), Some(admin)) = (clients, admin) else { panic!("no card; the log says: {}", log()) };
         let token = fs::read_to_string(data.join("admin.token")).expect("a token").trim().to_owned();
         let pulse = RefCell::new(Events::watch(admin, &token));
-        let mut gateway = Gateway { child, scratch, clients, admin, token, pulse, fds_at_start: 0 };
-        gateway.fds_at_start = gateway.fds();
+        let mut gateway = Gateway { child, scratch, clients, admin, token, pulse, at_start: (0, 0) };
+        gateway.at_start = (gateway.fds(), gateway.threads());
         gateway
     }
 
@@ -198,7 +199,22 @@ impl Gateway {
 
     /// Open files of the daemon.
     pub(crate) fn fds(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.child.0.id())).expect("it runs").count()
+        fs::read_dir(self.proc("fd")).expect("it runs").count()
+    }
+
+    fn threads(&self) -> usize {
+        fs::read_dir(self.proc("task")).expect("it runs").count()
+    }
+
+    /// Memory of the daemon that is resident, in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        let status = fs::read_to_string(self.proc("status")).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    fn proc(&self, name: &str) -> String {
+        format!("/proc/{}/{name}", self.child.0.id())
     }
 
     pub(crate) fn get(&self, path: &str) -> Answer {
@@ -276,7 +292,9 @@ impl Gateway {
         self.wait_for_metric("links", "unknown", 0);
         self.wait_for_metric("partial_bytes", "", 0);
         // A connection to the admin API ends a moment after its answer.
-        self.wait_until("file descriptors to be closed", || self.fds() == self.fds_at_start + links);
+        let (fds, threads) = self.at_start;
+        self.wait_until("file descriptors to be closed", || self.fds() == fds + links);
+        assert_eq!(self.threads(), threads, "threads are as they were");
     }
 }
 
@@ -284,7 +302,9 @@ impl Gateway {
 pub(crate) fn sum(text: &str, name: &str, label: &str) -> u64 {
     let samples = text.lines().filter_map(|line| line.strip_prefix("stillhere_")?.strip_prefix(name));
     let samples = samples.filter(|rest| rest.starts_with(['{', ' ']) && rest.contains(label));
-    samples.map(|rest| rest.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()).expect("a number") as u64).sum()
+    samples
+        .map(|rest| rest.rsplit(' ').next().and_then(|value| value.parse::<f64>().ok()).expect("a number") as u64)
+        .sum()
 }
 
 fn rows(mut page: Value, name: &str) -> Vec<Value> {

@@ -24,7 +24,11 @@ fn a_welcome_has_everything_that_a_client_needs() {
 
     let row = gateway.session(peer.address).expect("listed");
     assert_eq!((&row["id"], &row["mode"], &row["gen"]), (&welcome["session"], &json!("v1"), &json!(1)), "{row}");
-    assert_eq!((&row["user"], &row["client"], &row["linked"]), (&json!("ann"), &json!("test/1"), &json!(true)), "{row}");
+    assert_eq!(
+        (&row["user"], &row["client"], &row["linked"]),
+        (&json!("ann"), &json!("test/1"), &json!(true)),
+        "{row}"
+    );
     assert_eq!((&row["interval_ms"], &row["detect_ms"], &row["beats"]), (&json!(5000), &json!(32_500), &json!(0)));
     assert!(!gateway.get("/api/v1/sessions").body.contains(welcome["resume"]["secret"].as_str().expect("text")));
 }
@@ -190,7 +194,11 @@ fn bye_closes_the_session_for_good() {
     assert_eq!(peer.ask(json!({"op": "bye"}))["op"], "ok");
     peer.expect_closed_within(AT_ONCE);
     let row = trial.expect_closed(&peer, None);
-    assert_eq!((&row["cause"], &row["id"], &row["user"]), (&json!("goodbye"), &welcome["session"], &json!("ann")), "{row}");
+    assert_eq!(
+        (&row["cause"], &row["id"], &row["user"]),
+        (&json!("goodbye"), &welcome["session"], &json!("ann")),
+        "{row}"
+    );
     assert_eq!(trial.gateway.sessions().len(), LINKS);
 
     let (mut back, again) = Peer::resume(&trial.gateway, &welcome);
@@ -207,7 +215,9 @@ fn bye_closes_the_session_for_good() {
 fn a_mistyped_resume_is_refused_and_an_unknown_one_begins_anew() {
     let gateway = Gateway::start(&[]);
     let mut peer = Peer::connect(&gateway);
-    for resume in [json!(true), json!({"session": 1, "secret": "x", "count": 0}), json!({"session": "s", "secret": "x"})] {
+    for resume in
+        [json!(true), json!({"session": 1, "secret": "x", "count": 0}), json!({"session": "s", "secret": "x"})]
+    {
         let error = peer.ask(json!({"op": "hello", "v": 1, "resume": resume}));
         assert!(error["code"] == 1002 || error["code"] == 1003, "{error}");
     }

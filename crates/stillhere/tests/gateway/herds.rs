@@ -10,7 +10,7 @@ use crate::trial::Trial;
 #[test]
 fn five_thousand_connects_that_close_at_once_leave_nothing_behind() {
     let mut trial = Trial::begin(&[]);
-    let began = Instant::now();
+    let (began, resident_kib) = (Instant::now(), trial.gateway.resident_kib());
     for n in 0..5_000u32 {
         // Half of them say goodbye to the kernel, half don't; from a few addresses, so that ports last.
         let address = format!("127.0.0.{}:0", 10 + n % 10).parse().expect("an address");
@@ -25,6 +25,9 @@ fn five_thousand_connects_that_close_at_once_leave_nothing_behind() {
     trial.gateway.wait_for_metric("closes_total", "\"none\"", 5_000);
     assert_eq!(trial.gateway.metric("links_opened_total", ""), 5_002);
     assert_eq!(trial.gateway.get("/api/v1/closed?limit=1").json()["total"], 5_000);
+    // The list of the closed has them all; that is about a megabyte.
+    let grown_kib = trial.gateway.resident_kib().saturating_sub(resident_kib);
+    assert!(grown_kib < 32 * 1024, "{grown_kib} KiB more than before");
     trial.count(None, 5_000);
     trial.end();
 }
@@ -64,11 +67,8 @@ fn within_the_rate_of_frames_early_beats_are_never_a_kick() {
 
 #[test]
 fn who_asks_and_never_reads_is_closed_as_too_slow() {
-    let mut trial = Trial::begin(&[
-        ("limits.outbox", "4KiB"),
-        ("limits.send_buffer", "4KiB"),
-        ("limits.frames_per_second", "0"),
-    ]);
+    let mut trial =
+        Trial::begin(&[("limits.outbox", "4KiB"), ("limits.send_buffer", "4KiB"), ("limits.frames_per_second", "0")]);
     let (mut peer, welcome) = Peer::v1(&trial.gateway, json!({}));
     let request = json!({"op": "beat", "t": 1, "id": "x".repeat(64)}).to_string();
     let burst = frame(request).repeat(1_000);

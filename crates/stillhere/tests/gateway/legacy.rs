@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::gateway::Gateway;
-use crate::peer::{AT_ONCE, Peer, TUTORIAL, frame};
+use crate::peer::{AT_ONCE, Peer, TUTORIAL, frame, proof};
 
 /// Half of the shortest interval: a beat after less than this moves no cursor.
 const HALF_INTERVAL: Duration = Duration::from_millis(500);
@@ -188,6 +188,18 @@ fn a_legacy_link_may_say_hello_once() {
 }
 
 #[test]
+fn a_legacy_link_may_take_up_a_session_with_its_hello() {
+    let gateway = Gateway::start(&[("server.shards", "3")]);
+    let (peer, welcome) = Peer::v1(&gateway, json!({}));
+    peer.reset();
+    let mut peer = Peer::legacy(&gateway);
+    let again = peer.hello(proof(&welcome, 0));
+    assert_eq!((&again["resumed"], &again["session"]), (&json!(true), &welcome["session"]), "{again}");
+    peer.beat(1);
+    assert_eq!(gateway.sessions().len(), 1);
+}
+
+#[test]
 fn a_legacy_link_that_says_anything_but_hello_is_closed_without_a_word() {
     let gateway = Gateway::start(&[]);
     for op in [json!({"op": "beat"}), json!({"op": "hello", "v": 2}), json!({"op": "bye"})] {
@@ -195,7 +207,11 @@ fn a_legacy_link_that_says_anything_but_hello_is_closed_without_a_word() {
         peer.say(&op);
         peer.expect_closed_within(AT_ONCE);
         let row = gateway.closed_row(peer.address);
-        assert_eq!((&row["code"], &row["mode"], &row["bytes_out"]), (&json!(4002), &json!("legacy"), &json!(0)), "{row}");
+        assert_eq!(
+            (&row["code"], &row["mode"], &row["bytes_out"]),
+            (&json!(4002), &json!("legacy"), &json!(0)),
+            "{row}"
+        );
     }
     gateway.wait_until_calm(0);
 }

@@ -79,7 +79,6 @@ fn without_file_descriptors_the_gateway_waits_and_goes_on_when_there_are_some() 
     while exhausted() == 0 {
         assert!(began.elapsed() < crate::gateway::PATIENCE, "{} fds are enough", gateway.fds());
     }
-    assert_eq!(gateway.fds(), 128);
     let (began, before) = (Instant::now(), exhausted());
     clients[0].expect_silence(Duration::from_millis(500));
     let (times, span) = (exhausted() - before, began.elapsed());

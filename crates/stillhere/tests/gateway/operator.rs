@@ -92,7 +92,7 @@ fn while_it_drains_it_is_alive_but_not_ready() {
     assert_eq!(operator.get("/readyz").status, 200);
     let (mut lingering, _) = Peer::v1(&gateway, json!({}));
     gateway.signal(Signal::TERM);
-    assert_eq!(lingering.read_bye()["code"], 4001);
+    assert_eq!(lingering.read_bye_and_linger()["code"], 4001);
     // This side hasn't closed yet, so the gateway waits for it.
     operator.get("/readyz").error(503, "busy");
     assert_eq!(operator.get("/healthz").status, 200);
@@ -104,7 +104,7 @@ fn told_to_end_twice_it_ends_at_once() {
     let mut gateway = Gateway::start(&[]);
     let (mut lingering, _) = Peer::v1(&gateway, json!({}));
     gateway.signal(Signal::TERM);
-    assert_eq!(lingering.read_bye()["code"], 4001);
+    assert_eq!(lingering.read_bye_and_linger()["code"], 4001);
     let again = Instant::now();
     gateway.signal(Signal::TERM);
     assert!(gateway.ended_within(ENDED).success(), "{}", gateway.log());
@@ -154,7 +154,9 @@ fn a_wrong_configuration_keeps_the_old_one_in_force() {
     let config = write_config(&scratch, "[limits]\nconnections = 100\n");
     let gateway = Setup::new().scratch(&scratch).config(config).start();
     let mut bystanders = Bystanders::join(&gateway);
-    for wrong in ["[limits]\nconections = 50\n", "[limits]\nconnections = \"many\"\n", "[limits", "[detector]\nstart = 9\n"] {
+    for wrong in
+        ["[limits]\nconections = 50\n", "[limits]\nconnections = \"many\"\n", "[limits", "[detector]\nstart = 9\n"]
+    {
         write_config(&scratch, wrong);
         let answer = gateway.post("/api/v1/reload", &json!({}));
         assert_eq!(answer.status, 422, "{answer:?}");
@@ -166,7 +168,33 @@ fn a_wrong_configuration_keeps_the_old_one_in_force() {
     let told = gateway.log().matches("the old one stays in force").count();
     gateway.signal(Signal::HUP);
     gateway.wait_until("a line in the log", || gateway.log().matches("the old one stays in force").count() > told);
-    assert!(gateway.log().contains("limits.connections"), "the nearest name is told: {}", gateway.log());
+    assert!(gateway.log().contains("did you mean `connections`?"), "{}", gateway.log());
     assert_eq!(gateway.metric("connections_max", ""), 100);
+    bystanders.expect_unharmed(&gateway);
+}
+
+#[test]
+fn the_reaper_announces_itself_and_tells_how_many_were_cleared_and_how_many_remain() {
+    let gateway = Gateway::start(&[("log.reaper_interval", "1s")]);
+    let mut bystanders = Bystanders::join(&gateway);
+    let mut offenders: Vec<_> = (0..3).map(|_| Peer::legacy(&gateway)).collect();
+    for offender in &mut offenders {
+        offender.send_frame("{");
+        offender.expect_closed_within(AT_ONCE);
+    }
+    // The three may have fallen to both sides of a round.
+    let told = || -> Vec<(u64, u64)> {
+        let lines = gateway.log();
+        let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+        lines.filter_map(|line| Some((line["cleared"].as_u64()?, line["remaining"].as_u64()?))).collect()
+    };
+    gateway.wait_until("the reaper", || told().iter().map(|(cleared, _)| cleared).sum::<u64>() == 3);
+    assert_eq!(told().last().map(|(_, remaining)| *remaining), Some(LINKS as u64));
+    assert!(told().iter().all(|(cleared, _)| *cleared > 0), "nothing cleared is nothing to tell at this level");
+    assert!(
+        gateway.log().contains("reports what was cleared at this interval\",\"interval\":\"1s\""),
+        "{}",
+        gateway.log()
+    );
     bystanders.expect_unharmed(&gateway);
 }

@@ -147,9 +147,15 @@ impl Peer {
 
     /// The goodbye that comes next, and the end of the link after it.
     pub(crate) fn read_bye(&mut self) -> Value {
+        let bye = self.read_bye_and_linger();
+        self.expect_closed_within(AT_ONCE);
+        bye
+    }
+
+    /// The goodbye that comes next; this side stays open, so that the gateway must wait for it or lose patience.
+    pub(crate) fn read_bye_and_linger(&mut self) -> Value {
         let bye = self.answer();
         assert_eq!(bye["op"], "bye", "{bye}");
-        self.expect_closed_within(AT_ONCE);
         bye
     }
 
@@ -179,7 +185,7 @@ impl Peer {
         assert_eq!(self.read(Duration::from_micros(1)), None, "{:?} of {}", self.kept, self.address);
     }
 
-    /// Waits for the end of the link, without a byte before it.
+    /// Waits for the end of the link, without a byte before it, and ends this side too.
     pub(crate) fn expect_closed_within(&mut self, limit: Duration) {
         self.expect_closed_between(Duration::ZERO, limit);
     }
@@ -191,6 +197,8 @@ impl Peer {
             match self.read(left) {
                 Some(0) => {
                     let after = self.connected_at.elapsed();
+                    // It may have been reset.
+                    let _ = self.stream.shutdown(std::net::Shutdown::Both);
                     return assert!(after >= earliest, "closed {after:?} after the connect already");
                 }
                 Some(_) => panic!("{} heard {:?}", self.address, String::from_utf8_lossy(&self.kept)),

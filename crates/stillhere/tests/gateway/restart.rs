@@ -95,8 +95,7 @@ fn who_was_closed_before_the_crash_returns_on_leave_after_it() {
 #[test]
 fn many_sessions_find_their_way_back_over_all_shards() {
     let gateway = Gateway::start(&[]);
-    let welcomes: Vec<_> =
-        (0..30).map(|_| Peer::v1(&gateway, json!({"user": "ann", "interval_ms": 3000})).1).collect();
+    let welcomes: Vec<_> = (0..30).map(|_| Peer::v1(&gateway, json!({"user": "ann", "interval_ms": 3000})).1).collect();
     wait_for_commit(&gateway);
     let gateway = Setup::new().set("server.shards", "4").scratch(&gateway.kill()).start();
     assert_eq!(gateway.metric("identities_remembered", ""), 30);

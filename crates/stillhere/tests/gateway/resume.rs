@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::gateway::{Gateway, Setup};
-use crate::peer::{AT_ONCE, Peer, proof};
+use crate::peer::{AT_ONCE, Peer, frame, proof};
 
 /// With one shard a session stays where it is; with more it moves to the link's.
 fn check(settings: &[(&str, &str)], test: impl Fn(&Gateway)) {
@@ -52,7 +52,11 @@ fn a_resume_restores_what_the_session_was() {
         expect_resumed(&welcome, &again);
         back.beat(5);
         let row = gateway.session(back.address).expect("listed");
-        assert_eq!((&row["status"], &row["cause"], &row["beats"]), (&json!("alive"), &json!("resumed"), &json!(6)), "{row}");
+        assert_eq!(
+            (&row["status"], &row["cause"], &row["beats"]),
+            (&json!("alive"), &json!("resumed"), &json!(6)),
+            "{row}"
+        );
         assert_eq!((&row["cursor"], &row["strikes"]), (&json!(3), &json!(0)), "{row}");
     });
 }
@@ -161,17 +165,59 @@ fn many_sessions_move_between_shards_whole() {
     gateway.wait_until_calm(40);
 }
 
+/// A hello that resumes, as bytes.
+fn hello(welcome: &Value) -> Vec<u8> {
+    let mut hello = proof(welcome, 0);
+    (hello["op"], hello["v"], hello["id"]) = (json!("hello"), json!(1), json!(0));
+    frame(hello.to_string())
+}
+
+#[test]
+fn who_leaves_while_the_session_moves_can_still_come_back() {
+    check(&[], |gateway| {
+        let (peer, welcome) = Peer::v1(gateway, json!({}));
+        peer.reset();
+        for _ in 0..30 {
+            let mut hasty = Peer::connect(gateway);
+            hasty.send(&hello(&welcome));
+            hasty.reset();
+        }
+        let (mut back, again) = Peer::resume(gateway, &welcome);
+        assert_eq!((&again["resumed"], &again["session"]), (&json!(true), &welcome["session"]), "{again}");
+        back.beat(1);
+        gateway.wait_until_calm(1);
+        assert_eq!(gateway.sessions().len(), 1);
+        assert_eq!(gateway.metric("sessions", ""), 1);
+        assert_eq!(gateway.metric("sessions_retained", ""), 0);
+    });
+}
+
+#[test]
+fn of_two_links_that_resume_at_once_one_has_the_session() {
+    check(&[], |gateway| {
+        for _ in 0..20 {
+            let (peer, welcome) = Peer::v1(gateway, json!({}));
+            peer.reset();
+            let mut rivals = [Peer::connect(gateway), Peer::connect(gateway)];
+            rivals.each_mut().map(|peer| peer.send(&hello(&welcome)));
+            let answers = rivals.each_mut().map(Peer::answer);
+            let won = answers.iter().filter(|answer| answer["session"] == welcome["session"]).count();
+            assert!(won >= 1 && answers.iter().any(|answer| answer["resumed"] == true), "{answers:?}");
+            let rows = gateway.sessions();
+            let held = rows.iter().filter(|row| row["id"] == welcome["session"]).count();
+            assert_eq!(held, 1, "{rows:?}");
+        }
+    });
+}
+
 #[test]
 fn frames_that_follow_a_hello_at_once_wait_for_the_session() {
     check(&[], |gateway| {
         let (peer, welcome) = Peer::v1(gateway, json!({}));
         peer.reset();
         let mut back = Peer::connect(gateway);
-        let mut hello = proof(&welcome, 0);
-        (hello["op"], hello["v"], hello["id"]) = (json!("hello"), json!(1), json!(0));
-        let beats = (1..=20).map(|t| json!({"op": "beat", "t": t, "id": t}));
-        let ops = [hello].into_iter().chain(beats);
-        back.send(&ops.flat_map(|op| crate::peer::frame(op.to_string())).collect::<Vec<u8>>());
+        let beats = (1..=20).flat_map(|t| frame(json!({"op": "beat", "t": t, "id": t}).to_string()));
+        back.send(&hello(&welcome).into_iter().chain(beats).collect::<Vec<u8>>());
         expect_resumed(&welcome, &back.answer());
         for t in 1..=20 {
             assert_eq!(back.answer()["re"], t);

@@ -39,7 +39,11 @@ impl Trial {
         offence(&mut peer);
         peer.expect_closed_between(between.0, between.1);
         let row = self.expect_closed(&peer, Some(code));
-        assert_eq!((&row["mode"], &row["id"], &row["bytes_out"]), (&json!("unknown"), &Value::Null, &json!(0)), "{row}");
+        assert_eq!(
+            (&row["mode"], &row["id"], &row["bytes_out"]),
+            (&json!("unknown"), &Value::Null, &json!(0)),
+            "{row}"
+        );
         self.bystanders.expect_unharmed(&self.gateway);
     }
 

@@ -257,3 +257,15 @@ fn three_malformed_frames_are_enough_for_one_session() {
     }
     assert_eq!(codes, [4002, 4002, 4503]);
 }
+
+#[test]
+fn secrets_are_not_shown_on_plain_links_from_afar_unless_that_was_accepted() {
+    for (insecure, first_op) in [(false, "error"), (true, "welcome")] {
+        let mut world = World::with(Terms { insecure, ..terms("seed") });
+        let link = LinkId(0);
+        let afar = SocketAddr::from(([192, 0, 2, 1], 4000)).into();
+        world.input(Input::Opened { link, peer: afar });
+        world.send(link, r#"{"op":"hello","v":1}"#);
+        assert_eq!(world.answer(link)["op"], first_op);
+    }
+}
