@@ -1,8 +1,9 @@
-//! Accepting: one task on the first shard takes sockets from the kernel and hands them out in turn.
+//! Accepting: one task on the first shard takes sockets from the kernel and hands them out to all.
 //!
 //! What every link needs of its socket is set on the listener, since accepted sockets inherit it. The loop never spins:
 //! at the limit of connections it accepts and closes, at the limit of file descriptors it waits until one may be free.
 
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::rc::Rc;
@@ -49,7 +50,7 @@ pub(crate) async fn accept(listener: TcpListener, gate: Arc<Gate>, hub: Hub, dri
         Ok(listener) => listener,
         Err(error) => return error!(%error, "can't watch the clients' port; nobody can connect"),
     };
-    let mut door = Door { gate, hub, driver, next_shard: 0 };
+    let mut door = Door { gate, hub, driver, hasher: RandomState::new() };
     while !door.gate.is_closed() {
         let first = tokio::select! {
             first = listener.accept() => first,
@@ -81,7 +82,8 @@ struct Door {
     gate: Arc<Gate>,
     hub: Hub,
     driver: Rc<Driver>,
-    next_shard: usize,
+    /// Seeded by the system, so that nobody can choose ports that all meet the same shard.
+    hasher: RandomState,
 }
 
 impl Door {
@@ -104,8 +106,8 @@ impl Door {
     fn hand_out(&mut self, stream: TcpStream, peer: SocketAddr) {
         let Some(admission) = self.gate.admit(peer.ip().to_canonical()) else { return };
         let peer = Peer::from(peer);
-        let shard = self.next_shard;
-        self.next_shard = (shard + 1) % self.hub.len();
+        // The same address and port always meet the same shard, which remembers who it was.
+        let shard = (self.hasher.hash_one(peer) % self.hub.len() as u64) as usize;
         if shard == 0 {
             link::open(&self.driver, stream, peer, admission);
         } else if self.hub.send(shard, Message::Link { stream, peer, admission }).is_err() {

@@ -221,7 +221,7 @@ impl Shard {
                 self.legacy_becomes_v1(id, session, at, out);
                 self.request(id, request, at, out)
             }
-            (Mode::V1, Body::Empty) => self.v1_life(session, at, out),
+            (Mode::V1, Body::Empty) => self.empty_beat(session, at, out),
             (Mode::V1, Body::V1(request)) => self.request(id, request, at, out),
             (Mode::Legacy, Body::V1(_)) | (Mode::V1, Body::Legacy(_)) => {
                 self.bad_frame(id, at, out);

@@ -68,7 +68,7 @@ impl Shard {
     }
 
     /// Any complete frame is life, and proves that the welcome has arrived.
-    pub(super) fn v1_life(&mut self, key: u32, at: Time, out: &mut Outputs) -> Flow {
+    fn v1_life(&mut self, key: u32, at: Time, out: &mut Outputs) -> Flow {
         if key == NO_SESSION {
             return Flow::On;
         }
@@ -81,6 +81,16 @@ impl Shard {
             self.keep(key, out);
         }
         Flow::On
+    }
+
+    /// A frame of length 0: a beat that asks for no reply. Before hello it is nobody's.
+    pub(super) fn empty_beat(&mut self, key: u32, at: Time, out: &mut Outputs) -> Flow {
+        let flow = self.v1_life(key, at, out);
+        if let (Flow::On, Some(session)) = (flow, self.sessions.get_mut(key as usize)) {
+            self.stats.beats[Mode::V1 as usize] += 1;
+            session.beats += 1;
+        }
+        flow
     }
 
     fn beat(&mut self, id: LinkId, key: u32, beat: Beat<'_>, at: Time, out: &mut Outputs) -> Flow {

@@ -199,7 +199,7 @@ fn of_two_links_that_resume_at_once_one_has_the_session() {
             let (peer, welcome) = Peer::v1(gateway, json!({}));
             peer.reset();
             let mut rivals = [Peer::connect(gateway), Peer::connect(gateway)];
-            rivals.each_mut().map(|peer| peer.send(&hello(&welcome)));
+            rivals.iter_mut().for_each(|peer| peer.send(&hello(&welcome)));
             let answers = rivals.each_mut().map(Peer::answer);
             let won = answers.iter().filter(|answer| answer["session"] == welcome["session"]).count();
             assert!(won >= 1 && answers.iter().any(|answer| answer["resumed"] == true), "{answers:?}");

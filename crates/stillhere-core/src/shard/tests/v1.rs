@@ -64,6 +64,7 @@ fn without_an_id_there_is_no_reply_but_to_beats() {
     assert_eq!(world.answer(link), json!({"op": "ok", "re": 1}));
     world.send_bytes(link, &[0, 0, 0, 0]);
     assert_eq!(world.said(link), [] as [Value; 0]);
+    assert_eq!(world.only().beats, 1, "a frame of length 0 is a beat");
 }
 
 #[test]
