@@ -81,8 +81,15 @@ struct State {
 
 struct Asked {
     link: Option<LinkId>,
+    claim: Claim,
     outstanding: usize,
+    /// How often everybody has said that the session is unknown.
+    rounds: u32,
 }
+
+/// How often the others are asked before a session counts as unknown. It may be on its way between two of them, and
+/// then neither has it; but by the next round the one has taken it in.
+const ROUNDS_MAX: u32 = 3;
 
 /// What a driver is made of.
 pub(crate) struct Parts {
@@ -290,9 +297,16 @@ impl Driver {
             let state = &mut *self.state.borrow_mut();
             state.next_ticket += 1;
             let ticket = Ticket((self.index as u64) << TICKET_BITS | state.next_ticket);
-            state.asked.insert(ticket, Asked { link: Some(link), outstanding: self.hub.len() - 1 });
+            state.asked.insert(ticket, Asked { link: Some(link), claim, outstanding: 0, rounds: 0 });
             ticket
         };
+        self.ask_round(ticket, claim);
+    }
+
+    fn ask_round(&self, ticket: Ticket, claim: Claim) {
+        if let Some(asked) = self.state.borrow_mut().asked.get_mut(&ticket) {
+            asked.outstanding = self.hub.len() - 1;
+        }
         for shard in (0..self.hub.len()).filter(|shard| *shard != self.index) {
             if self.hub.send(shard, Message::Claim { ticket, claim }).is_err() {
                 self.answered(ticket, Answer::Unknown);
@@ -302,15 +316,21 @@ impl Driver {
 
     /// One of the others has answered; the first that knows the session decides.
     fn answered(&self, ticket: Ticket, answer: Answer) {
-        let link = {
+        let again = {
             let state = &mut *self.state.borrow_mut();
             let Some(asked) = state.asked.get_mut(&ticket) else { return };
             asked.outstanding -= 1;
-            if matches!(answer, Answer::Unknown) && asked.outstanding > 0 {
+            let unknown = matches!(answer, Answer::Unknown);
+            if unknown && asked.outstanding > 0 {
                 return;
             }
-            state.asked.remove(&ticket).and_then(|asked| asked.link)
+            asked.rounds += 1;
+            (unknown && asked.rounds < ROUNDS_MAX).then_some(asked.claim)
         };
+        if let Some(claim) = again {
+            return self.ask_round(ticket, claim);
+        }
+        let link = self.state.borrow_mut().asked.remove(&ticket).and_then(|asked| asked.link);
         self.handle(Input::Answered { link: link.unwrap_or(LinkId::NONE), answer });
     }
 

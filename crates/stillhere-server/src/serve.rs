@@ -84,6 +84,11 @@ struct Gateway {
 }
 
 fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
+    // A link takes less than a kilobyte, a huge page two million: with them, memory is taken by the megabyte and never
+    // given back. Measured at 15,000 idle links: no difference in CPU.
+    if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
+        warn!(%error, "can't do without huge pages; more memory is taken than is used");
+    }
     let connections_max = connections_max(config)?;
     let data_dir = &config.server.data_dir;
     make_private_dir(data_dir)?;

@@ -100,11 +100,7 @@ impl Shard {
     /// Looks for the session here, then among the remembered, then in other shards.
     fn resume(&mut self, id: LinkId, greeting: Greeting<'_>, claim: Claim, at: Time, out: &mut Outputs) -> Flow {
         match self.verify(&claim) {
-            Verdict::Live(key) => self.take_up(id, greeting, key, &claim, at, out),
-            Verdict::Remembered => self.come_back(id, greeting, &claim, at, out),
-            Verdict::Refused(stale) => self.begin_refused(id, greeting, &claim, stale, at, out),
-            Verdict::Unknown if self.alone => self.begin(id, greeting, Some(Resumed::Unknown), at, out),
-            Verdict::Unknown => {
+            Verdict::Unknown if !self.alone => {
                 let waiting = Waiting { greeting: greeting.into_owned(), claim, backlog: Vec::new() };
                 self.waiting.insert(id, Box::new(waiting));
                 if let Some(link) = self.link_mut(id) {
@@ -113,6 +109,24 @@ impl Shard {
                 out.list.push(Output::Claim { link: id, claim });
                 Flow::Wait
             }
+            verdict => self.conclude(id, greeting, &claim, verdict, at, out),
+        }
+    }
+
+    fn conclude(
+        &mut self,
+        id: LinkId,
+        greeting: Greeting<'_>,
+        claim: &Claim,
+        verdict: Verdict,
+        at: Time,
+        out: &mut Outputs,
+    ) -> Flow {
+        match verdict {
+            Verdict::Live(key) => self.take_up(id, greeting, key, claim, at, out),
+            Verdict::Remembered => self.come_back(id, greeting, claim, at, out),
+            Verdict::Refused(stale) => self.begin_refused(id, greeting, claim, stale, at, out),
+            Verdict::Unknown => self.begin(id, greeting, Some(Resumed::Unknown), at, out),
         }
     }
 
@@ -190,7 +204,11 @@ impl Shard {
         }
         let Waiting { greeting, claim, backlog } = *waiting;
         let flow = match answer {
-            Answer::Unknown => self.begin(id, greeting, Some(Resumed::Unknown), at, out),
+            // It may have come here while the others were asked.
+            Answer::Unknown => {
+                let verdict = self.verify(&claim);
+                self.conclude(id, greeting, &claim, verdict, at, out)
+            }
             Answer::Refused(stale) => self.begin_refused(id, greeting, &claim, stale, at, out),
             Answer::Remembered(keepsake) => self.begin_again(id, greeting, *keepsake, &claim, at, out),
             Answer::Live(moved) => match self.adopt(*moved, at) {

@@ -45,7 +45,7 @@ impl Admin {
     /// When the configuration is wrong or the token can't be read.
     pub(super) fn find(target: Target) -> anyhow::Result<Admin> {
         let Target { admin, data_dir, token_file, config } = target;
-        let flags = Flags { config, listen: None, admin, data_dir };
+        let flags = Flags { config, admin, data_dir, ..Flags::default() };
         let config = Config::load(&flags, environment())?;
         let token_file = token_file.unwrap_or_else(|| config.server.data_dir.join("admin.token"));
         let token = read_token(&token_file)?;

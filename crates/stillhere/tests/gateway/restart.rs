@@ -10,15 +10,19 @@ use crate::peer::Peer;
 
 const ENDED: Duration = Duration::from_secs(10);
 
+fn commits(gateway: &Gateway) -> u64 {
+    gateway.metric("store_commit_seconds_count", "")
+}
+
 /// Waits until everything that has happened is in the database.
 fn wait_for_commit(gateway: &Gateway) {
     // A commit that is counted from now on may have begun before; the one after it has everything.
-    let commits = gateway.metric("store_commits_total", "");
+    let before = commits(gateway);
     let (mut mark, _) = Peer::v1(gateway, json!({"client": "mark"}));
-    gateway.wait_until("a commit", || gateway.metric("store_commits_total", "") > commits);
+    gateway.wait_until("a commit", || commits(gateway) > before);
     mark.ask(json!({"op": "bye"}));
-    let commits = gateway.metric("store_commits_total", "");
-    gateway.wait_until("another", || gateway.metric("store_commits_total", "") > commits);
+    let before = commits(gateway);
+    gateway.wait_until("another", || commits(gateway) > before);
 }
 
 fn expect_gap(before: &Value, after: &Value) {

@@ -175,20 +175,19 @@ fn hello(welcome: &Value) -> Vec<u8> {
 #[test]
 fn who_leaves_while_the_session_moves_can_still_come_back() {
     check(&[], |gateway| {
-        let (peer, welcome) = Peer::v1(gateway, json!({}));
-        peer.reset();
         for _ in 0..30 {
+            let (peer, welcome) = Peer::v1(gateway, json!({}));
+            peer.reset();
             let mut hasty = Peer::connect(gateway);
             hasty.send(&hello(&welcome));
             hasty.reset();
+            // The session may be on its way to where the hasty link was.
+            let (_back, again) = Peer::resume(gateway, &welcome);
+            assert_eq!((&again["resumed"], &again["session"]), (&json!(true), &welcome["session"]), "{again}");
+            let rows = gateway.sessions();
+            assert_eq!(rows.iter().filter(|row| row["id"] == welcome["session"]).count(), 1, "{rows:?}");
         }
-        let (mut back, again) = Peer::resume(gateway, &welcome);
-        assert_eq!((&again["resumed"], &again["session"]), (&json!(true), &welcome["session"]), "{again}");
-        back.beat(1);
-        gateway.wait_until_calm(1);
-        assert_eq!(gateway.sessions().len(), 1);
-        assert_eq!(gateway.metric("sessions", ""), 1);
-        assert_eq!(gateway.metric("sessions_retained", ""), 0);
+        gateway.wait_until_calm(0);
     });
 }
 
