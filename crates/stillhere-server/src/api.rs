@@ -9,7 +9,7 @@ use stillhere_core::event::{Change, Mode};
 use stillhere_core::shard::{Pid, SessionView};
 use stillhere_core::time::Time;
 
-use crate::clock::{rfc3339, wall_ago};
+use crate::clock::{Moment, rfc3339};
 use crate::notes::ClosedRow;
 
 /// A list's default and largest length.
@@ -154,9 +154,10 @@ pub(crate) struct ClosedEntry {
 const TRANSPORT: &str = "tcp";
 
 impl SessionRow {
-    /// `now` is the shard's time at which the view was taken.
-    pub(crate) fn new(view: SessionView, now: Time) -> SessionRow {
-        let wall = |at: Time| rfc3339(wall_ago(now.since(at)));
+    /// `moment` is that at which the view was taken.
+    pub(crate) fn new(view: SessionView, moment: Moment) -> SessionRow {
+        let now = moment.at;
+        let wall = |at: Time| rfc3339(moment.wall(at));
         SessionRow {
             id: view.identity.to_string(),
             peer: view.peer.to_string(),

@@ -32,11 +32,27 @@ pub(crate) fn wall_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis() as u64)
 }
 
-/// What the wall showed so long ago, to the millisecond.
-pub(crate) fn wall_ago(ago: Duration) -> Timestamp {
-    let now_ms = wall_ms() as i64;
-    let ago_ms = i64::try_from(ago.as_millis()).unwrap_or(i64::MAX);
-    Timestamp::from_millisecond(now_ms.saturating_sub(ago_ms)).unwrap_or_default()
+/// One moment on both clocks: what turns a shard's times into the wall's. Taken on the shard's thread, so that all
+/// that is shown of one look agrees to the millisecond.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment {
+    /// The shard's time.
+    pub(crate) at: Time,
+    wall_us: i64,
+}
+
+impl Moment {
+    /// Now, when the shard's time is `at`.
+    pub(crate) fn now(at: Time) -> Moment {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Moment { at, wall_us: i64::try_from(wall.as_micros()).unwrap_or(i64::MAX) }
+    }
+
+    /// What the wall showed at an earlier time of the shard.
+    pub(crate) fn wall(&self, at: Time) -> Timestamp {
+        let ago_us = i64::try_from(self.at.since(at).as_micros()).unwrap_or(i64::MAX);
+        Timestamp::from_microsecond(self.wall_us.saturating_sub(ago_us)).unwrap_or_default()
+    }
 }
 
 /// As the API writes moments: UTC to the millisecond.

@@ -17,7 +17,7 @@ use crate::api::{
     ClosedEntry, ClosedList, ClosedQuery, KickTarget, LIMIT_DEFAULT, LIMIT_MAX, Reloaded, SessionRow, Sessions,
     SessionsQuery,
 };
-use crate::clock::Clock;
+use crate::clock::{Clock, Moment};
 use crate::gate::Gate;
 use crate::hub::Hub;
 use crate::metrics::Snapshot;
@@ -89,12 +89,12 @@ impl Control {
             let copy = COPY.min(limit + 1 - sessions.len());
             let (filter, from) = (Arc::clone(&filter), place.key);
             let visit = self.hub.visit(place.shard, move |room| {
-                (room.shard.page(&filter, from, LOOK, copy), room.shard.time_at(room.now))
+                (room.shard.page(&filter, from, LOOK, copy), Moment::now(room.shard.time_at(room.now)))
             });
-            let (page, now) = patiently(visit).await?;
+            let (page, moment) = patiently(visit).await?;
             for view in page.sessions {
                 let here = Place { shard: place.shard, key: view.key };
-                sessions.push((here, SessionRow::new(view, now)));
+                sessions.push((here, SessionRow::new(view, moment)));
             }
             place = match page.next {
                 Some(key) => Place { key, ..place },

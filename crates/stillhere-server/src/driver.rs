@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, warn};
 
-use crate::clock::{Clock, wall_ms};
+use crate::clock::{Clock, Moment, wall_ms};
 use crate::coalesce;
 use crate::gate::Admission;
 use crate::hub::{Hub, Inbox, Message, Room};
@@ -278,8 +278,8 @@ impl Driver {
                 Output::Forget(session) => self.store.forget(session),
                 Output::Note(note) => {
                     let state = &mut *self.state.borrow_mut();
-                    let now = state.shard.time_at(self.clock.now());
-                    state.notes.take(note, now);
+                    let moment = Moment::now(state.shard.time_at(self.clock.now()));
+                    state.notes.take(note, moment);
                 }
             }
         }

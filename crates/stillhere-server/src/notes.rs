@@ -15,7 +15,7 @@ use stillhere_core::time::Time;
 use tokio::sync::broadcast;
 use tracing::{debug, info, warn};
 
-use crate::clock::{rfc3339, wall_ago};
+use crate::clock::{Moment, rfc3339};
 
 /// Events kept for a watcher that is behind; then it is told how many it missed.
 const EVENTS_KEPT: usize = 4096;
@@ -109,9 +109,10 @@ pub(crate) struct Notes {
 }
 
 impl Notes {
-    /// Takes a note. `now` is the shard's time.
-    pub(crate) fn take(&mut self, note: Note, now: Time) {
-        let wall = |at: Time| rfc3339(wall_ago(now.since(at)));
+    /// Takes a note.
+    pub(crate) fn take(&mut self, note: Note, moment: Moment) {
+        let now = moment.at;
+        let wall = |at: Time| rfc3339(moment.wall(at));
         match note {
             Note::Opened { identity, peer, user } => {
                 let name = user.as_deref().unwrap_or_default();
@@ -136,7 +137,7 @@ impl Notes {
                     at: wall(change.at),
                 });
             }
-            Note::Closed(closed) => self.closed(*closed, now),
+            Note::Closed(closed) => self.closed(*closed, moment),
             Note::Stalled { late } => {
                 warn!(late_ms = late.as_millis() as u64, "the server stood still; all deadlines were moved by as much");
                 self.events.send(|| Event::Stalled { late_ms: late.as_millis() as u64, at: wall(now) });
@@ -154,7 +155,7 @@ impl Notes {
         }
     }
 
-    fn closed(&mut self, closed: Closed, now: Time) {
+    fn closed(&mut self, closed: Closed, moment: Moment) {
         let code = closed.code.map(CloseCode::number);
         match closed.code {
             Some(code) => {
@@ -162,8 +163,8 @@ impl Notes {
             }
             None => debug!(peer = %closed.peer, mode = closed.mode.name(), "the peer left"),
         }
-        let at = wall_ago(now.since(closed.closed_at));
-        let opened = wall_ago(now.since(closed.opened_at));
+        let at = moment.wall(closed.closed_at);
+        let opened = moment.wall(closed.opened_at);
         self.events.send(|| Event::Closed {
             id: closed.identity.map(|identity| identity.to_string()),
             peer: closed.peer.to_string(),

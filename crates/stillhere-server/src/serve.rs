@@ -84,8 +84,8 @@ struct Gateway {
 }
 
 fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
-    // A link takes less than a kilobyte, a huge page two million: with them, memory is taken by the megabyte and never
-    // given back. Measured at 15,000 idle links: no difference in CPU.
+    // A link takes less than a kilobyte, a huge page two thousand of them: the allocator asks for huge pages, and with
+    // them 14,000 idle links took 1,047 bytes each instead of 601.
     if let Err(error) = rustix::thread::disable_transparent_huge_pages(true) {
         warn!(%error, "can't do without huge pages; more memory is taken than is used");
     }

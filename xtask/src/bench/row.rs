@@ -60,7 +60,9 @@ impl Serialize for Goal {
 /// How a row came out.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Met {
-    /// Both goals, or nothing was asked.
+    /// There is no goal: the row only stands beside another.
+    Unjudged,
+    /// All goals there are.
     Yes,
     /// What must be, but not what was aimed at.
     Must,
@@ -76,6 +78,7 @@ impl Met {
     /// The word in the table.
     pub(crate) fn word(&self) -> &'static str {
         match self {
+            Self::Unjudged => "–",
             Self::Yes => "yes",
             Self::Must => "must, not aim",
             Self::No => "NO",
@@ -128,7 +131,7 @@ impl Row {
             ratio: figure.ratio,
             must: None,
             aim: None,
-            met: Met::Yes,
+            met: Met::Unjudged,
             note: String::new(),
         }
     }

@@ -79,6 +79,7 @@ pub(crate) fn table() -> Vec<Golden> {
         framed("v1-beat-large", br#"{"op":"beat","t":18446744073709551615}"#, "beat t 18446744073709551615"),
         framed("v1-status", br#"{"op":"status","status":"leave","id":1}"#, "id 1 status leave"),
         framed("v1-bye", br#"{"op":"bye"}"#, "bye"),
+        framed("v1-unknown-field-huge", br#"{"op":"beat","m":1e616}"#, "beat"),
         framed("v1-unknown-op", br#"{"op":"dance","id":1}"#, "id 1 error 1001"),
         framed("v1-no-version", br#"{"op":"hello"}"#, "error 1002"),
         framed("v1-mistyped", br#"{"op":"hello","v":1,"interval_ms":-1}"#, "error 1003"),

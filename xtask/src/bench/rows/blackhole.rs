@@ -23,6 +23,8 @@ const POLL_EVERY: Duration = Duration::from_millis(100);
 const LEAVE_WAIT: Duration = Duration::from_secs(30);
 /// Timestamps in the API are cut to milliseconds, twice.
 const ROUNDING_MS: i64 = 2;
+/// How far the daemon's wall clock may shift between two answers without a beat being suspected.
+const CLOCK_SHIFT_MS: i64 = 100;
 
 /// How early and how late 1,000 sessions were called away relative to their own bounds.
 pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
@@ -49,10 +51,16 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
 /// What became of the sessions after the cut.
 #[derive(Default)]
 struct Watch {
-    /// When each session that is still alive must be called away: its last beat and the bound printed beside it.
-    bounds: HashMap<String, Timestamp>,
+    /// What was last printed of each session while it was still alive.
+    alive: HashMap<String, Promise>,
     /// Milliseconds from its bound to when it was called away, per session that was.
     late_ms: HashMap<String, i64>,
+}
+
+/// The printed bound: away this long after the last beat.
+struct Promise {
+    last_beat: Timestamp,
+    detect_ms: u64,
 }
 
 impl Watch {
@@ -60,14 +68,18 @@ impl Watch {
         if self.late_ms.contains_key(&session.peer) {
             return Ok(());
         }
+        let last_beat = timestamp(session.last_beat.as_deref()).context("last_beat")?;
         if session.status == "alive" {
-            let last_beat = timestamp(session.last_beat.as_deref()).context("last_beat")?;
             let detect_ms = session.detect_ms.context("a session has no detect_ms")?;
-            let bound = last_beat.checked_add(Duration::from_millis(detect_ms))?;
-            self.bounds.insert(session.peer.clone(), bound);
-        } else if let Some(bound) = self.bounds.get(&session.peer) {
+            self.alive.insert(session.peer.clone(), Promise { last_beat, detect_ms });
+        } else if let Some(promise) = self.alive.get(&session.peer) {
+            // The daemon counts in monotonic time and only shows wall time, which may shift by milliseconds between two
+            // answers; so the two ends of the silence are taken from the same answer.
+            let moved = last_beat.as_millisecond() - promise.last_beat.as_millisecond();
+            ensure!(moved.abs() <= CLOCK_SHIFT_MS, "{}: last_beat moved by {moved} ms after the cut", session.peer);
             let since = timestamp(session.since.as_deref()).context("since")?;
-            self.late_ms.insert(session.peer.clone(), since.as_millisecond() - bound.as_millisecond());
+            let silence_ms = since.as_millisecond() - last_beat.as_millisecond();
+            self.late_ms.insert(session.peer.clone(), silence_ms - i64::try_from(promise.detect_ms)?);
         }
         Ok(())
     }
@@ -130,15 +142,25 @@ mod tests {
     fn a_session_is_measured_against_the_last_bound_printed_while_it_was_alive() {
         let mut watch = Watch::default();
         for (peer, since) in
-            ["2026-11-22T10:00:09.600Z", "2026-11-22T10:00:09.400Z", "2026-11-22T10:00:10.501Z"].iter().enumerate()
+            ["2026-11-22T10:00:09.610Z", "2026-11-22T10:00:09.410Z", "2026-11-22T10:00:10.511Z"].iter().enumerate()
         {
             watch.note(&session(peer, "alive", "2026-11-22T09:59:00Z")).unwrap();
-            watch.note(&Session { detect_ms: Some(1), ..session(peer, "leave", since) }).unwrap();
+            // On leave the bound means something else, and the clock shown may have shifted a little.
+            let shifted = Some("2026-11-22T10:00:00.010Z".to_owned());
+            watch.note(&Session { detect_ms: Some(1), last_beat: shifted, ..session(peer, "leave", since) }).unwrap();
         }
         assert_eq!(watch.late_ms["0"], 100);
         assert_eq!(watch.late_ms["1"], -100);
         let rows = rows(&watch, 0.0);
         assert_eq!(rows[0].value, Some(1.0), "one was early");
         assert_eq!(rows[1].value, Some((PEERS - 2) as f64), "one was late and the others never left");
+    }
+
+    #[test]
+    fn a_beat_after_the_cut_spoils_the_measurement() {
+        let mut watch = Watch::default();
+        watch.note(&session(0, "alive", "2026-11-22T09:59:00Z")).unwrap();
+        let later = Some("2026-11-22T10:00:01.000Z".to_owned());
+        assert!(watch.note(&Session { last_beat: later, ..session(0, "leave", "2026-11-22T10:00:10Z") }).is_err());
     }
 }

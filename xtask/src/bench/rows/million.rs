@@ -1,11 +1,129 @@
-//! A million sessions in one shard, in this process and without sockets: what upkeep costs and how many bytes each takes.
+//! A million sessions in one shard, in this process and without sockets: what upkeep costs and how many bytes each
+//! takes.
 
-use anyhow::Result;
+use std::net::SocketAddr;
+use std::time::Duration;
 
-use crate::bench::row::Row;
-use crate::bench::{Bench, Missing};
+use anyhow::{Context, Result, ensure};
+use rustix::time::{ClockId, clock_gettime};
+use stillhere_core::event::{Input, LinkId, Outputs, Terms};
+use stillhere_core::limits::Limits;
+use stillhere_core::profile::Profile;
+use stillhere_core::shard::Shard;
+use stillhere_core::time::Time;
+use stillhere_core::wire::frame::write_frame;
 
-/// Says that it needs the core, whose shard this benchmark will drive directly.
+use crate::bench::Bench;
+use crate::bench::process::Memory;
+use crate::bench::row::{Figure, Goal, Row};
+
+const SESSIONS: u32 = 1_000_000;
+const INTERVAL: Duration = Duration::from_secs(10);
+/// The shard is woken this often, and gets the beats of this time at once.
+const STEP: Duration = Duration::from_millis(16);
+/// Virtual time that is measured, after one interval in which everybody arrives and one to settle.
+const MEASURED: Duration = Duration::from_secs(30);
+const BODY: &str = r#""{\"ip\": \"127.0.0.1\", \"status\": \"alive\", \"pid\": 21243}""#;
+
+/// Upkeep in percent of a core, bytes of resident memory a session, and the CPU of a beat in the core alone.
 pub(crate) fn measure(_bench: &Bench) -> Result<Vec<Row>> {
-    Err(Missing("needs stillhere-core: its shard is not part of xtask yet".to_owned()).into())
+    let before = Memory::of(std::process::id())?.resident;
+    let mut crowd = Crowd::new();
+    crowd.pass(INTERVAL, true);
+    crowd.pass(INTERVAL, false);
+    let after = Memory::of(std::process::id())?.resident;
+    ensure!(crowd.shard.session_count() == SESSIONS as usize, "{} sessions", crowd.shard.session_count());
+    let (upkeep_before, beats_before) = (crowd.upkeep, crowd.beats);
+    crowd.pass(MEASURED, false);
+    let (upkeep, beats) = (crowd.upkeep - upkeep_before, crowd.beats - beats_before);
+    let stats = crowd.shard.stats();
+    ensure!(stats.misses == 0 && stats.stalls == 0, "{} misses, {} stalls", stats.misses, stats.stalls);
+    let percent = upkeep.as_secs_f64() / MEASURED.as_secs_f64() * 100.0;
+    let bytes = (after - before) as f64 / f64::from(SESSIONS);
+    let beat = beats.as_secs_f64() * 1e6 / (f64::from(SESSIONS) * MEASURED.as_secs_f64() / INTERVAL.as_secs_f64());
+    let row = |what, value, unit| Row::new("million", what, Figure::alone(value), unit);
+    Ok(vec![
+        row("upkeep of 1,000,000 sessions beating every 10 s, of a core", percent, "%")
+            .must(Goal::AtMost(2.0))
+            .aim(Goal::AtMost(0.5)),
+        row("memory of each, its link included", bytes, "B").must(Goal::AtMost(256.0)).aim(Goal::AtMost(160.0)),
+        row("a legacy beat in the core alone", beat, "µs"),
+    ])
+}
+
+struct Crowd {
+    shard: Shard,
+    out: Outputs,
+    frame: Vec<u8>,
+    now: Time,
+    next: u32,
+    upkeep: Duration,
+    beats: Duration,
+}
+
+impl Crowd {
+    fn new() -> Crowd {
+        let profile = Profile::default();
+        let terms = Terms {
+            rule: profile.rule,
+            interval: INTERVAL,
+            interval_max: INTERVAL,
+            leave_hold: profile.leave_hold,
+            ask_at: None,
+            legacy: true,
+            insecure: false,
+            limits: Limits::default(),
+            node: "bench".into(),
+        };
+        let mut frame = Vec::new();
+        write_frame(&mut frame, |out| out.extend_from_slice(BODY.as_bytes()));
+        let shard = Shard::new(terms, [1; 32], true, Time::ZERO);
+        let (out, zero) = (Outputs::default(), Duration::ZERO);
+        Crowd { shard, out, frame, now: Time::ZERO, next: 0, upkeep: zero, beats: zero }
+    }
+
+    /// Lets virtual time pass. Everybody beats once an interval, each at its own moment; with `arrive` it is the first.
+    fn pass(&mut self, span: Duration, arrive: bool) {
+        let end = self.now + span;
+        let each_step = u64::from(SESSIONS) * STEP.as_micros() as u64 / INTERVAL.as_micros() as u64;
+        while self.now < end {
+            self.now = self.now + STEP;
+            let began = thread_time();
+            self.handle(Input::Tick { wall_ms: 0 });
+            let ticked = thread_time();
+            let last_step = self.now >= end;
+            let mut sent = 0;
+            while sent < each_step || (last_step && arrive && self.next != 0) {
+                self.beat(arrive);
+                sent += 1;
+            }
+            self.upkeep += ticked - began;
+            self.beats += thread_time() - ticked;
+        }
+    }
+
+    fn beat(&mut self, arrive: bool) {
+        let number = self.next;
+        self.next = (number + 1) % SESSIONS;
+        let link = LinkId(number);
+        if arrive {
+            let [_, a, b, c] = number.to_be_bytes();
+            let peer = SocketAddr::from(([10, a, b, c], 4000)).into();
+            self.handle(Input::Opened { link, peer });
+        }
+        let frame = std::mem::take(&mut self.frame);
+        self.handle(Input::Received { link, bytes: &frame });
+        self.frame = frame;
+    }
+
+    fn handle(&mut self, input: Input<'_>) {
+        self.out.clear();
+        self.shard.handle(self.now, input, &mut self.out);
+    }
+}
+
+/// CPU time of this thread: other work on the machine doesn't count.
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).context("a clock before its own beginning").unwrap_or_default()
 }
