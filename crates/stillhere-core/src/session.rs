@@ -59,7 +59,8 @@ pub struct Session {
 /// What stands beside the record of a session that is more than a healthy legacy one.
 #[derive(Debug, Default)]
 struct Extra {
-    v1: Option<V1>,
+    /// Apart, since it is large and a legacy session behind an address translator needs labels only.
+    v1: Option<Box<V1>>,
     labels: Labels,
     history: Vec<Change>,
 }
@@ -182,7 +183,7 @@ impl Session {
 
     /// A v1 session on its first link.
     pub fn v1(terms: &Terms, link: LinkId, interval: Duration, v1: V1, now: Time, returned: bool) -> Session {
-        let extra = Extra { v1: Some(v1), ..Extra::default() };
+        let extra = Extra { v1: Some(Box::new(v1)), ..Extra::default() };
         Session::on(Session::life(terms, interval, now, returned), Some(link), Some(Box::new(extra)), returned)
     }
 
@@ -230,12 +231,12 @@ impl Session {
 
     /// What a v1 session has; `None` for a legacy one.
     pub fn v1_part(&self) -> Option<&V1> {
-        self.extra.as_deref()?.v1.as_ref()
+        self.extra.as_deref()?.v1.as_deref()
     }
 
     /// The same, to change.
     pub fn v1_part_mut(&mut self) -> Option<&mut V1> {
-        self.extra.as_deref_mut()?.v1.as_mut()
+        self.extra.as_deref_mut()?.v1.as_deref_mut()
     }
 
     /// What it speaks.
@@ -525,4 +526,15 @@ pub struct LabelsRef<'a> {
 /// The nearest interval that the protocol allows.
 pub fn clamp_interval(interval: Duration) -> Duration {
     interval.clamp(INTERVAL_MIN, INTERVAL_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_is_one_cache_line_and_what_few_need_is_small() {
+        assert_eq!(size_of::<Session>(), 64);
+        assert_eq!(size_of::<Extra>(), 64);
+    }
 }

@@ -130,6 +130,11 @@ pub(crate) struct Events {
 
 impl Events {
     pub(crate) fn watch(admin: SocketAddr, token: &str) -> Events {
+        Events::try_watch(admin, token).expect("a place among those who watch")
+    }
+
+    /// `None` if too many watch already.
+    pub(crate) fn try_watch(admin: SocketAddr, token: &str) -> Option<Events> {
         let mut stream = Keeping::connect(admin, token).reader.into_inner();
         Request::get("/api/v1/events").token(token).write(&mut stream, "keep-alive");
         // Byte by byte, so that no event is lost in a buffer.
@@ -140,8 +145,11 @@ impl Events {
             head.push(byte[0]);
         }
         let head = String::from_utf8(head).expect("UTF-8");
+        if head.starts_with("HTTP/1.1 503") {
+            return None;
+        }
         assert!(head.starts_with("HTTP/1.1 200") && head.contains("text/event-stream"), "{head}");
-        Events { stream, kept: Vec::new(), name: String::new() }
+        Some(Events { stream, kept: Vec::new(), name: String::new() })
     }
 
     /// The next event of this name that looks like that.

@@ -134,6 +134,18 @@ fn a_v1_client_that_is_malformed_three_times_is_told_not_to_come_back() {
 }
 
 #[test]
+fn a_malformed_body_before_hello_gets_a_v1_client_its_goodbye() {
+    let mut trial = Trial::begin(&[]);
+    let mut peer = Peer::connect(&trial.gateway);
+    assert_eq!(peer.ask(json!({"op": "beat"}))["name"], "hello_first");
+    peer.send_frame(r#"{"ip":"a","status":"alive"}"#);
+    assert_eq!(peer.read_bye()["code"], 4002);
+    let row = trial.expect_closed(&peer, Some(4002));
+    assert_eq!((&row["mode"], row["id"].is_null()), (&json!("v1"), true), "{row}");
+    trial.end();
+}
+
+#[test]
 fn a_malformed_body_ends_a_legacy_session_without_a_word() {
     let mut trial = Trial::begin(&[]);
     let mut peer = Peer::legacy(&trial.gateway);

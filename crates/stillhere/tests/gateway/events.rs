@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::admin::Events;
 use crate::gateway::Gateway;
 use crate::peer::{AT_ONCE, Peer, TUTORIAL};
 
@@ -66,6 +67,21 @@ fn everybody_who_watches_sees_the_same_and_nobody_who_left_costs_anything() {
     }
     drop(watchers);
     gateway.wait_until_calm(0);
+}
+
+#[test]
+fn only_so_many_may_watch_and_a_place_is_free_when_one_leaves() {
+    let gateway = Gateway::start(&[]);
+    // The test's own makes 64.
+    let mut watchers: Vec<_> = (0..63).map(|_| gateway.events()).collect();
+    let message = gateway.get("/api/v1/events").error(503, "busy");
+    assert!(message.contains("too many"), "{message}");
+    watchers.pop();
+    let mut late = gateway.wait("a free place", || Events::try_watch(gateway.admin, &gateway.token));
+    let mut peer = Peer::connect(&gateway);
+    peer.send_frame("{");
+    peer.expect_closed_within(AT_ONCE);
+    late.wait("closed", |_| true);
 }
 
 #[test]

@@ -49,6 +49,19 @@ fn a_body_of_exactly_64_kib_is_read() {
 }
 
 #[test]
+fn a_smaller_limit_is_kept_to_the_byte_and_told_in_welcome() {
+    let mut trial = Trial::begin(&[("limits.frame", "1KiB")]);
+    trial.offend(4002, (Duration::ZERO, AT_ONCE), |peer| peer.send(&1025u32.to_be_bytes()));
+    let (mut peer, welcome) = Peer::v1(&trial.gateway, json!({}));
+    assert_eq!(welcome["limits"]["frame_bytes"], 1024);
+    peer.send_frame(format!("{:1024}", r#"{"op":"bye","id":1}"#));
+    assert_eq!(peer.answer()["re"], 1);
+    peer.expect_closed_within(AT_ONCE);
+    trial.expect_closed(&peer, None);
+    trial.end();
+}
+
+#[test]
 fn a_length_over_the_limit_ends_a_legacy_session_without_a_word() {
     let mut trial = Trial::begin(&[]);
     let mut peer = Peer::legacy(&trial.gateway);
