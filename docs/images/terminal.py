@@ -4,7 +4,7 @@
 usage: terminal.py TITLE=FILE [TITLE=FILE ...] > picture.svg
 
 Each FILE is what `tmux capture-pane -e -p` printed; trailing empty lines are left out. How `running.svg` came about
-stands at the end of CONTRIBUTING.md.
+is told in CONTRIBUTING.md.
 """
 
 import re

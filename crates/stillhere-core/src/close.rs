@@ -33,7 +33,7 @@ close_codes! {
     ServerError 4003 "server_error" "the server failed at this session";
     Silent 4004 "silent" "nothing was heard for twice the detector's bound";
     SlowConsumer 4005 "slow_consumer" "the peer read too slowly";
-    RateLimited 4006 "rate_limited" "too many frames in too short a time";
+    RateLimited 4006 "rate_limited" "too much in too short a time";
     NoHello 4007 "no_hello" "no first frame, hello or login in time";
     ResumeOver 4008 "resume_over" "the resume window is over";
     GoElsewhere 4010 "go_elsewhere" "connect to another node";

@@ -40,7 +40,7 @@ pub struct Limits {
     pub frames_burst: u32,
     /// Bytes of incomplete frames that all links of a shard may hold together.
     pub partial_bytes: usize,
-    /// v1 sessions without a link, in all of a shard; the one that dropped first is closed when there are more.
+    /// v1 sessions without a link, in all of a shard; while there are so many, one that loses its link is closed.
     pub retained: usize,
     /// v1 sessions without a link of one address.
     pub retained_per_address: usize,

@@ -111,7 +111,8 @@ pub struct V1 {
     pub asks: u32,
     /// Whether the server may stretch the interval: the client asked for none.
     pub adaptive: bool,
-    /// Beats in a row that came in time at the present interval; counted for profiles that adapt it.
+    /// Signs of life in a row that came in time, neither early nor missed, at the present interval; for profiles that
+    /// adapt it.
     pub steady: u8,
     /// Malformed frames.
     pub malformed: u8,

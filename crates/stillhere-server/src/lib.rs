@@ -1,8 +1,8 @@
 //! The gateway: sockets, threads, files and HTTP around the pure core.
 //!
-//! One thread a shard: each runs a [`driver`] with its own shard and all tasks of its links, so nothing on the path
-//! of a beat is shared, locked or sent. One thread accepts nothing but operators ([`admin`]), one writes to the disk
-//! ([`store`]), and the main thread keeps watch over signals ([`serve`]).
+//! One thread a shard: each runs a `driver` with its own shard and all tasks of its links, so nothing on the path
+//! of a beat is shared, locked or sent. One thread accepts nothing but operators (`admin`), one writes to the disk
+//! (`store`), and the main thread keeps watch over signals ([`serve`]).
 //!
 //! Bytes go `listen → link → driver → core` and back; operators go `admin → control → hub → driver`.
 

@@ -184,7 +184,7 @@ metrics! {
     "received_bytes_total" "counter" "Bytes received on links." |now, lines| lines.plain(now.stats.bytes_in);
     "sent_bytes_total" "counter" "Bytes sent on links." |now, lines| lines.plain(now.stats.bytes_out);
     "partial_bytes" "gauge" "Bytes of incomplete frames now." |now, lines| lines.plain(now.stats.partial_bytes);
-    "stalls_total" "counter" "Moments in which the server itself stood still." |now, lines| lines.plain(now.stats.stalls);
+    "stalls_total" "counter" "Moments in which a shard stood still; a pause of the process counts once for each shard." |now, lines| lines.plain(now.stats.stalls);
     "stalled_seconds_total" "counter" "By how much deadlines were moved for them." |now, lines| {
         lines.plain(now.stats.stalled.as_secs_f64());
     };

@@ -260,14 +260,15 @@ impl Shard {
     /// Something unreadable: the link is closed; a v1 client that does so again and again shall not come back.
     pub(super) fn bad_frame(&mut self, id: LinkId, at: Time, out: &mut Outputs) {
         let session = self.link(id).map_or(NO_SESSION, |link| link.session);
-        let mut code = CloseCode::BadFrame;
+        let (mut code, mut fate) = (CloseCode::BadFrame, Fate::Wait);
         if let Some(v1) = self.sessions.get_mut(session as usize).and_then(|session| session.v1_part_mut()) {
             v1.malformed = v1.malformed.saturating_add(1);
             if v1.malformed >= MALFORMED_MAX {
-                code = CloseCode::Malformed;
+                (code, fate) = (CloseCode::Malformed, Fate::Forget);
             }
         }
-        self.close_link(id, code, Manner::Gently, at, out);
+        let ending = Ending { code: Some(code), cause: Cause::Limit, manner: Manner::Gently, retry_ms: None, fate };
+        self.close(id, ending, at, out);
     }
 
     /// Closes a link with a code; its session, if any, may be resumed (v1) or ends (legacy).

@@ -72,10 +72,9 @@ impl Shard {
         if key == NO_SESSION {
             return Flow::On;
         }
-        if self.hear(key, at, out).is_none() {
-            return Flow::Closed;
-        }
+        let Some(heard) = self.hear(key, at, out) else { return Flow::Closed };
         let Some(v1) = self.v1_mut(key) else { return Flow::Closed };
+        v1.steady = v1.steady.saturating_add(u8::from(!heard.early));
         if !v1.proven {
             v1.proven = true;
             self.keep(key, out);
@@ -203,7 +202,6 @@ fn adapt_interval(session: &mut Session, base: Duration, max: Duration) -> Optio
     if !v1.adaptive || interval >= max {
         return None;
     }
-    v1.steady += 1;
     if v1.steady < STEADY_BEATS {
         return None;
     }

@@ -38,7 +38,6 @@ error_codes! {
     NO_ACCOUNTS 1101 "no_accounts" false "this server keeps no accounts; say hello without a token";
     PLAINTEXT 1102 "plaintext" false "a plain link from beyond loopback would show secrets to others; use a tunnel, or start the server with --insecure";
     RESUME_BUSY 1201 "resume_busy" true "too many refused resumes from this address; wait for retry_ms";
-    DRAINING 1501 "draining" true "the server is leaving; connect again after retry_ms";
 }
 
 /// A request that can't be served: the row of the table, and which field is to blame.

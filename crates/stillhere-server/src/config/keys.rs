@@ -158,7 +158,7 @@ sections! {
         coalesce: Duration [Span] = "1ms" in "0s" to "100ms", restart,
             "The longest time a busy shard lets input gather before it looks at it all: the latency paid for much less CPU a beat. An idle shard never waits; 0 disables it.";
         drain: Duration [Span] = "10s" in "0s" to "1h", restart,
-            "How long a drain (TERM, `ctl drain`) spreads its goodbyes, so that not all clients reconnect in the same instant.";
+            "Over how long clients spread their return after a drain (TERM, `ctl drain`): each goodbye carries a random delay up to this.";
     }
     detector Detector "How long silence is tolerated. `stillhere config explain` shows what follows from it." {
         profile: &'static str [ProfileName] = "seed", live,

@@ -19,7 +19,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  stillhere ctl sessions --status leave\n  stillhere ctl sessions --watch")]
 pub(super) struct Args {
-    /// Only those who are alive, on leave, or closed and remembered
+    /// Only those who are alive, or on leave
     #[arg(long, value_parser = ["alive", "leave", "close"])]
     status: Option<String>,
     /// Only this user's

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::peer::{AT_ONCE, Peer, TUTORIAL, frame};
+use crate::peer::{AT_ONCE, GRAIN, Peer, TUTORIAL, frame};
 use crate::trial::Trial;
 
 /// Short time limits, in proportion to the real ones' ten seconds.
@@ -13,6 +13,11 @@ const FIRST_FRAME: Duration = Duration::from_millis(500);
 const FRAME_TIME: Duration = Duration::from_millis(400);
 /// A tenth of a limit, as a second is of the real ones.
 const STEP: Duration = Duration::from_millis(50);
+
+/// More bytes than a dribbler can send before its time is over.
+fn long_frame() -> Vec<u8> {
+    frame(format!("{TUTORIAL:200}"))
+}
 
 #[test]
 fn who_connects_and_says_nothing_is_closed_when_the_first_frame_is_due() {
@@ -38,12 +43,31 @@ fn half_a_header_is_closed_when_its_time_is_over() {
 #[test]
 fn a_first_frame_byte_by_byte_is_closed_when_its_time_is_over() {
     let mut trial = Trial::begin(LIMITS);
-    trial.offend(4007, (FRAME_TIME, FIRST_FRAME + AT_ONCE), |peer| {
-        for byte in &frame(TUTORIAL)[..(FRAME_TIME.as_millis() / STEP.as_millis()) as usize - 1] {
-            peer.send(&[*byte]);
-            peer.expect_silence(STEP);
-        }
-    });
+    let mut peer = Peer::connect(&trial.gateway);
+    let after = peer.dribble(&long_frame(), STEP);
+    assert!((FRAME_TIME - GRAIN..FRAME_TIME + AT_ONCE / 2).contains(&after), "closed after {after:?}");
+    trial.expect_closed(&peer, Some(4007));
+    trial.end();
+}
+
+#[test]
+fn a_later_frame_byte_by_byte_is_closed_when_its_time_is_over() {
+    let mut trial = Trial::begin(LIMITS);
+    let mut peer = Peer::legacy(&trial.gateway);
+    let after = peer.dribble(&long_frame(), STEP);
+    assert!((FRAME_TIME - GRAIN..FRAME_TIME + AT_ONCE / 2).contains(&after), "closed after {after:?}");
+    let row = trial.expect_closed(&peer, Some(4002));
+    assert_eq!((&row["mode"], &row["bytes_out"]), (&json!("legacy"), &json!(0)), "{row}");
+    trial.end();
+}
+
+#[test]
+fn empty_frames_do_not_give_a_first_frame_more_time() {
+    let mut trial = Trial::begin(LIMITS);
+    let mut peer = Peer::connect(&trial.gateway);
+    let after = peer.dribble(&[0; 400], STEP / 4);
+    assert!((FIRST_FRAME - STEP..FIRST_FRAME + AT_ONCE / 2).contains(&after), "closed after {after:?}");
+    trial.expect_closed(&peer, Some(4007));
     trial.end();
 }
 
@@ -72,10 +96,12 @@ fn whole_frames_do_not_give_a_dribbled_one_more_time() {
 #[test]
 fn a_v1_frame_that_is_never_completed_gets_a_goodbye() {
     let mut trial = Trial::begin(LIMITS);
-    let (mut peer, _) = Peer::v1(&trial.gateway, json!({}));
-    peer.send(&frame(r#"{"op":"bye"}"#)[..9]);
-    assert_eq!(peer.read_bye()["code"], 4002);
-    trial.expect_closed(&peer, Some(4002));
+    for sent in [1, 4, 9] {
+        let (mut peer, _) = Peer::v1(&trial.gateway, json!({}));
+        peer.send(&frame(r#"{"op":"bye"}"#)[..sent]);
+        assert_eq!(peer.read_bye()["code"], 4002);
+        trial.expect_closed(&peer, Some(4002));
+    }
     trial.end();
 }
 

@@ -14,6 +14,9 @@ pub(crate) const TUTORIAL: &str = r#""{\"ip\": \"127.0.0.1\", \"status\": \"aliv
 /// What a gateway may take on a busy machine for what it does at once.
 pub(crate) const AT_ONCE: Duration = Duration::from_secs(3);
 
+/// The gateway counts the time of a frame in whole milliseconds.
+pub(crate) const GRAIN: Duration = Duration::from_millis(2);
+
 /// A frame around a body.
 pub(crate) fn frame(body: impl AsRef<[u8]>) -> Vec<u8> {
     let body = body.as_ref();
@@ -197,13 +200,27 @@ impl Peer {
                     let after = self.connected_at.elapsed();
                     // It may have been reset.
                     let _ = self.stream.shutdown(std::net::Shutdown::Both);
-                    return assert!(after >= earliest, "closed {after:?} after the connect already");
+                    return assert!(after + GRAIN >= earliest, "closed {after:?} after the connect already");
                 }
                 Some(_) => panic!("{} heard {:?}", self.address, String::from_utf8_lossy(&self.kept)),
                 None => {}
             }
         }
         panic!("{} is still open after {limit:?}", self.address);
+    }
+
+    /// Sends one byte, waits, sends the next, until the link is closed without a word; tells after how long it was.
+    pub(crate) fn dribble(&mut self, bytes: &[u8], step: Duration) -> Duration {
+        let began = Instant::now();
+        for byte in bytes {
+            self.send(&[*byte]);
+            match self.read(step) {
+                None => {}
+                Some(0) => return began.elapsed(),
+                Some(_) => panic!("{} heard {:?}", self.address, String::from_utf8_lossy(&self.kept)),
+            }
+        }
+        panic!("{} is still open after {:?}", self.address, began.elapsed());
     }
 
     /// Says no more, but would still listen.
