@@ -20,7 +20,7 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 #[command(after_help = "Examples:\n  stillhere ctl sessions --status leave\n  stillhere ctl sessions --watch")]
 pub(super) struct Args {
     /// Only those who are alive, or on leave
-    #[arg(long, value_parser = ["alive", "leave", "close"])]
+    #[arg(long, value_parser = ["alive", "leave"])]
     status: Option<String>,
     /// Only this user's
     #[arg(long)]
