@@ -4,6 +4,7 @@
 //! main thread, which waits for signals and for what operators ask of it. When the main thread returns, the process
 //! ends, and with it all others.
 
+use std::fs::{File, TryLockError};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -81,6 +82,8 @@ pub fn run(
 struct Gateway {
     control: Control,
     commands: mpsc::Receiver<Command>,
+    /// Held until the process ends.
+    _lock: File,
 }
 
 fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
@@ -92,6 +95,7 @@ fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
     let connections_max = connections_max(config)?;
     let data_dir = &config.server.data_dir;
     make_private_dir(data_dir)?;
+    let lock = lock_data_dir(data_dir)?;
     let (token, token_file) = Token::load(data_dir)?;
     let (store, survivors) = store::open(data_dir, config.detector.return_window)?;
     let patience = patience(config);
@@ -159,7 +163,7 @@ fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
     }
     restore(&hub, survivors);
     serve_operators(admin, control.clone(), token)?;
-    Ok((Gateway { control, commands }, told))
+    Ok((Gateway { control, commands, _lock: lock }, told))
 }
 
 /// Hands out what survived the last run: any shard will do, since they ask each other.
@@ -377,6 +381,20 @@ fn make_private_dir(dir: &Path) -> anyhow::Result<()> {
     made.with_context(|| format!("can't make the data dir {}; choose another with --data-dir", dir.display()))
 }
 
+/// Two gateways on one data dir would take each other's sessions.
+fn lock_data_dir(dir: &Path) -> anyhow::Result<File> {
+    let path = dir.join("lock");
+    let lock =
+        File::create(&path).with_context(|| format!("can't write {}; is the data dir writable?", path.display()))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => {
+            bail!("another gateway uses the data dir {}; give this one its own with --data-dir", dir.display())
+        }
+        Err(TryLockError::Error(error)) => Err(error).with_context(|| format!("can't lock {}", path.display())),
+    }
+}
+
 /// Raises the limit of open files as far as this process may, and tells how many links fit.
 fn connections_max(config: &Config) -> anyhow::Result<usize> {
     let files = OpenFiles::now().raised();
@@ -387,5 +405,22 @@ fn connections_max(config: &Config) -> anyhow::Result<usize> {
     match config.connections_max(OpenFiles::now()) {
         0 => bail!("the limit of open files ({}) leaves no room for links; raise it with ulimit -n", files.soft),
         links => Ok(links),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_gateways_cant_share_a_data_dir() {
+        let dir = std::env::temp_dir().join(format!("stillhere-lock-{}", std::process::id()));
+        make_private_dir(&dir).unwrap();
+        let first = lock_data_dir(&dir).unwrap();
+        let refused = lock_data_dir(&dir).map_err(|error| error.to_string()).unwrap_err();
+        assert!(refused.contains("another gateway") && refused.contains("--data-dir"), "{refused}");
+        drop(first);
+        assert!(lock_data_dir(&dir).is_ok());
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

@@ -96,12 +96,7 @@ pub(super) enum Flow {
 
 impl Shard {
     pub(super) fn link_opened(&mut self, id: LinkId, peer: Peer, at: Time) {
-        let index = id.0 as usize;
-        if self.links.len() <= index {
-            self.links.resize_with(index + 1, || None);
-        }
-        debug_assert!(self.links[index].is_none(), "a link's number is free when it is opened");
-        self.links[index] = Some(Link {
+        let link = Link {
             peer,
             mode: Mode::Unknown,
             waits: false,
@@ -113,7 +108,8 @@ impl Shard {
             bytes_in: 0,
             bytes_out: 0,
             due_at: Time::ZERO,
-        });
+        };
+        self.links.put(id.0 as usize, link);
         self.stats.links_opened += 1;
         self.stats.links[Mode::Unknown as usize] += 1;
         self.arm_link(id, at);
@@ -307,7 +303,7 @@ impl Shard {
 
     /// Forgets a link, and does to its session what the ending says.
     fn link_gone(&mut self, id: LinkId, ending: Ending, at: Time, out: &mut Outputs) {
-        let Some(link) = self.links.get_mut(id.0 as usize).and_then(Option::take) else { return };
+        let Some(link) = self.links.take(id.0 as usize) else { return };
         match ending.code {
             Some(code) => self.stats.closes[code.index()] += 1,
             None => self.stats.ends += 1,
@@ -363,7 +359,7 @@ impl Shard {
 
     /// Writes a message to a v1 link.
     pub(super) fn say(&mut self, id: LinkId, message: &ServerMessage<'_>, out: &mut Outputs) {
-        let Some(link) = self.links.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        let Some(link) = self.links.get_mut(id.0 as usize) else { return };
         debug_assert!(link.mode == Mode::V1, "nothing is ever written to a link that didn't ask for it");
         let start = out.bytes.len();
         write_message(&mut out.bytes, message);
@@ -380,7 +376,7 @@ impl Shard {
     /// Sees to it that a link is looked at when its own deadline has come.
     pub(super) fn arm_link(&mut self, id: LinkId, at: Time) {
         let deadline = self.link_deadline(id, at);
-        let Some(link) = self.links.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        let Some(link) = self.links.get_mut(id.0 as usize) else { return };
         if deadline == Time::NEVER {
             return;
         }
@@ -419,17 +415,17 @@ impl Shard {
     }
 
     pub(super) fn set_mode(&mut self, id: LinkId, mode: Mode) {
-        let Some(link) = self.links.get_mut(id.0 as usize).and_then(Option::as_mut) else { return };
+        let Some(link) = self.links.get_mut(id.0 as usize) else { return };
         self.stats.link_mode(link.mode, mode);
         link.mode = mode;
     }
 
     pub(super) fn link(&self, id: LinkId) -> Option<&Link> {
-        self.links.get(id.0 as usize)?.as_ref()
+        self.links.get(id.0 as usize)
     }
 
     pub(super) fn link_mut(&mut self, id: LinkId) -> Option<&mut Link> {
-        self.links.get_mut(id.0 as usize)?.as_mut()
+        self.links.get_mut(id.0 as usize)
     }
 
     /// A link's address; the session that has the link is proof that there is one.

@@ -10,7 +10,7 @@
 //! - `links`: what arrives on a link, until it is known what the link speaks
 //! - `legacy`, `v1`: the two modes; `resume`: how v1 sessions begin, go on and return
 //! - `sessions`: what both have in common: signs of life, deadlines, ends
-//! - `wheel`: when to look at what
+//! - `slots`: where links and sessions stand; `wheel`: when to look at what
 //! - `remembered`, `suspects`: bounded memories
 //! - `view`: what an operator sees
 
@@ -19,6 +19,7 @@ mod links;
 mod remembered;
 mod resume;
 mod sessions;
+mod slots;
 mod suspects;
 mod v1;
 mod view;
@@ -28,7 +29,6 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
-use slab::Slab;
 
 use crate::close::CloseCode;
 use crate::event::{Input, LinkId, Manner, Output, Outputs, Terms};
@@ -41,6 +41,7 @@ use crate::time::Time;
 use links::Link;
 use remembered::Remembered;
 use resume::Waiting;
+use slots::Slots;
 use suspects::Suspects;
 pub use view::{Filter, Page, Pid, SessionView};
 pub use wheel::LOOK_LATE_MAX;
@@ -59,8 +60,8 @@ pub struct Shard {
     terms: Terms,
     entropy: Entropy,
     clock: Clock,
-    links: Vec<Option<Link>>,
-    sessions: Slab<Session>,
+    links: Slots<Link>,
+    sessions: Slots<Session>,
     /// Keys of legacy sessions by their links' peers; only keys are stored, so an entry costs five bytes.
     by_peer: HashTable<u32>,
     /// Keys of v1 sessions by their names.
@@ -114,8 +115,8 @@ impl Shard {
             terms,
             entropy: Entropy::from_seed(seed),
             clock: Clock { behind: Duration::ZERO, now, promised: now + PULSE, wall_origin_ms: 0 },
-            links: Vec::new(),
-            sessions: Slab::new(),
+            links: Slots::new(),
+            sessions: Slots::new(),
             by_peer: HashTable::new(),
             by_id: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
@@ -211,8 +212,9 @@ impl Shard {
         for _ in 0..SWEEP_MAX {
             match self.wheel.pop(at) {
                 Some((Entry::Session(key), tick)) => {
-                    if self.sessions.get(key as usize).is_some_and(|session| session.armed == tick) {
-                        self.sessions[key as usize].armed = DISARMED;
+                    let session = self.sessions.get_mut(key as usize).filter(|session| session.armed == tick);
+                    if let Some(session) = session {
+                        session.armed = DISARMED;
                         self.catch_up(key, at, out);
                         self.arm_session(key);
                     }
@@ -241,7 +243,7 @@ impl Shard {
         let (interval, rule) = (terms.interval, terms.rule);
         let another_rule = rule != self.terms.rule;
         self.terms = terms;
-        for (_, session) in &mut self.sessions {
+        for session in self.sessions.iter_mut() {
             if another_rule {
                 session.restart(&rule);
             }
@@ -253,7 +255,7 @@ impl Shard {
         for key in keys {
             self.arm_session(key);
         }
-        let links = 0..self.links.len();
+        let links = 0..self.links.places();
         for index in links {
             self.arm_link(LinkId(index as u32), at);
         }
@@ -261,13 +263,13 @@ impl Shard {
 
     fn drain_some(&mut self, at: Time, out: &mut Outputs) {
         let Some(Drain { spread, next_link }) = self.drain else { return };
-        let end = (next_link + DRAIN_STEP).min(self.links.len());
+        let end = (next_link + DRAIN_STEP).min(self.links.places());
         for index in next_link..end {
             let retry_ms = self.entropy.below(spread.as_millis() as u64 + 1);
             self.drain_link(LinkId(index as u32), retry_ms, at, out);
         }
         if let Some(drain) = &mut self.drain {
-            drain.next_link = if end == self.links.len() { 0 } else { end };
+            drain.next_link = if end == self.links.places() { 0 } else { end };
         }
     }
 

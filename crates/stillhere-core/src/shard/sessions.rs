@@ -8,7 +8,8 @@ use crate::event::{Closed, Identity, LinkId, Manner, Mode, Note, Output, Outputs
 use crate::session::{Changed, Happening, Heard, Session};
 use crate::time::Time;
 
-use super::links::{Ending, Fate, NO_SESSION};
+use super::links::{Ending, Fate, Link, NO_SESSION};
+use super::slots::Slots;
 use super::{Shard, forget};
 
 /// The smallest step of the clock.
@@ -72,7 +73,7 @@ impl Shard {
         if let Ok(entry) = index.find_entry(self.hasher.hash_one(identity), |&other| other == key) {
             entry.remove();
         }
-        Some(self.sessions.remove(key as usize))
+        self.sessions.remove(key as usize)
     }
 
     /// A sign of life on a session's link: what time brought before comes first, and in the same instant life wins.
@@ -245,11 +246,11 @@ impl Shard {
 }
 
 /// A session's identity; a legacy one's is its link's address.
-fn identity_of(sessions: &slab::Slab<Session>, links: &[Option<super::links::Link>], key: u32) -> Option<Identity> {
+fn identity_of(sessions: &Slots<Session>, links: &Slots<Link>, key: u32) -> Option<Identity> {
     let session = sessions.get(key as usize)?;
     if let Some(v1) = session.v1_part() {
         return Some(Identity::V1(v1.id));
     }
-    let link = links.get(session.link()?.0 as usize)?.as_ref()?;
+    let link = links.get(session.link()?.0 as usize)?;
     Some(Identity::Legacy(link.peer))
 }

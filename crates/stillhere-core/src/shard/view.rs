@@ -100,7 +100,7 @@ impl Shard {
     /// `copy` of them. With `copy` 0 it only counts.
     pub fn page(&self, filter: &Filter, from: usize, look: usize, copy: usize) -> Page {
         let mut page = Page::default();
-        let places = self.sessions.capacity();
+        let places = self.sessions.places();
         let end = from.saturating_add(look).min(places);
         for key in from..end {
             let Some(session) = self.sessions.get(key) else { continue };
