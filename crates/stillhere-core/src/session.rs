@@ -2,7 +2,7 @@
 //!
 //! The status is the worst of three: what the detector says of the peer, whether a link is there, and whether the
 //! client is away on purpose or for idleness. The record is 64 bytes, one cache line, so that a beat touches nothing
-//! else; what few sessions need stands beside it in [`Extra`].
+//! else; what few sessions need stands beside it, apart.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
