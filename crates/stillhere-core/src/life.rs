@@ -148,7 +148,7 @@ impl Life {
     pub fn detect(&self, rule: &Rule) -> Duration {
         match self.detector.status() {
             Status::Alive => silence_until_miss(self.interval(), self.misses + self.detector.misses_left(rule)),
-            Status::Leave if self.heard_at <= self.leave_at && self.misses > 0 => self.leave_at.since(self.heard_at),
+            Status::Leave if self.heard_at < self.leave_at && self.misses > 0 => self.leave_at.since(self.heard_at),
             Status::Leave | Status::Close => silence_until_miss(self.interval(), Detector::new(rule).misses_left(rule)),
         }
     }

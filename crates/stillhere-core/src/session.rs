@@ -395,9 +395,8 @@ impl Session {
     pub fn relink(&mut self, link: LinkId, now: Time) -> Option<Changed> {
         let before = self.status();
         self.link = link.0;
-        if self.attachment != Attachment::Linked {
-            self.life.thaw(now);
-        }
+        // Whether the old link had dropped or still hangs: the hello is life, and misses are timed from it.
+        self.life.thaw(now);
         self.attachment = Attachment::Linked;
         self.settle(before, Cause::Resumed, now)
     }

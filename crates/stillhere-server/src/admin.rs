@@ -22,6 +22,7 @@ use hyper_util::service::TowerToHyperService;
 use serde_json::json;
 use tokio::sync::Semaphore;
 use tokio::sync::broadcast::error::RecvError;
+use tokio_io_timeout::TimeoutStream;
 use tracing::{debug, error};
 
 use crate::api::{ClosedQuery, Draining, KickTarget, Kicked, SessionsQuery};
@@ -35,6 +36,8 @@ use crate::token::Token;
 const CONNECTIONS_MAX: usize = 128;
 /// How long a client may take for its request's head.
 const HEAD_TIME: Duration = Duration::from_secs(10);
+/// How long a client may leave an answer unread.
+const WRITE_TIME: Duration = Duration::from_secs(10);
 /// The largest body of a request, in bytes: a target to kick.
 const BODY_MAX: usize = 64 * 1024;
 /// How often an idle stream of events shows that it lives.
@@ -66,6 +69,10 @@ pub(crate) async fn serve(listener: TcpListener, control: Control, token: Token)
             }
         };
         let service = TowerToHyperService::new(router.clone());
+        // A client that doesn't read what it asked for must not keep its place for ever.
+        let mut stream = TimeoutStream::new(stream);
+        stream.set_write_timeout(Some(WRITE_TIME));
+        let stream = Box::pin(stream);
         tokio::spawn(async move {
             let served = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())

@@ -110,7 +110,7 @@ impl Control {
     /// Where a listing goes on: after the place that `next` named, or after the session with this id.
     async fn place_after(&self, after: &str) -> Result<Place, ControlError> {
         if let Some(place) = Place::parse(after) {
-            return Ok(Place { key: place.key + 1, ..place });
+            return Ok(Place { key: place.key.saturating_add(1), ..place });
         }
         let missing = || ControlError::Bad(format!("after={after}: take it from `next` of the page before"));
         let identity = Identity::parse(after).ok_or_else(missing)?;

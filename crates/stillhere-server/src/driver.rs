@@ -191,7 +191,11 @@ impl Driver {
                     let now = self.clock.now();
                     let outbox_bytes = || state.links.iter().map(|(_, link)| link.queued()).sum();
                     let (shard, closed) = (&mut state.shard, &state.notes.closed);
-                    visit(&mut Room { shard, now, out: &mut out, closed, outbox_bytes: &outbox_bytes });
+                    let room = &mut Room { shard, now, out: &mut out, closed, outbox_bytes: &outbox_bytes };
+                    if !survives(|| visit(room)) {
+                        out.clear();
+                        error!("a shard failed at an operator's request; it goes on");
+                    }
                     out
                 };
                 self.carry_out(&mut outputs);
@@ -316,6 +320,11 @@ impl Driver {
 
     /// One of the others has answered; the first that knows the session decides.
     fn answered(&self, ticket: Ticket, answer: Answer) {
+        let known = self.state.borrow().asked.contains_key(&ticket);
+        if !known {
+            // Another answer was first. A session that comes all the same waits here until its client comes again.
+            return self.handle(Input::Answered { link: LinkId::NONE, answer });
+        }
         let again = {
             let state = &mut *self.state.borrow_mut();
             let Some(asked) = state.asked.get_mut(&ticket) else { return };

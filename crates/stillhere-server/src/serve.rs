@@ -281,12 +281,13 @@ impl Gateway {
         if reloaded.applied.is_empty() {
             return reloaded;
         }
+        let new = config.reloaded(&new);
         let connections_max = new.connections_max(OpenFiles::now());
         self.control.gate.configure(connections_max, new.limits.connections_per_address);
         if let Err(error) = self.control.configure(&terms(&new, self.control.hub.len())).await {
             reloaded.errors.push(error.to_string());
         }
-        *config = config.reloaded(&new);
+        *config = new;
         reloaded
     }
 

@@ -81,6 +81,8 @@ impl Shard {
     pub(super) fn hear(&mut self, key: u32, at: Time, out: &mut Outputs) -> Option<Heard> {
         self.catch_up(key, at - MOMENT, out);
         let session = self.sessions.get_mut(key as usize)?;
+        // Time may have cut the link and kept the session; what came on the link came too late.
+        session.link()?;
         let heard = session.heard(&self.terms, at);
         self.stats.beat_gap.record(heard.gap);
         self.stats.early_beats += u64::from(heard.early);
@@ -147,7 +149,7 @@ impl Shard {
         let address = peer.without_port();
         let of_address = self.retained_by_address.get(&address).map_or(0, |count| *count as usize);
         if self.stats.retained as usize >= limits.retained || of_address >= limits.retained_per_address {
-            return self.finish(key, peer, Cause::Limit, false, at, out);
+            return self.finish(key, peer, Cause::Limit, true, at, out);
         }
         *self.retained_by_address.entry(address).or_insert(0) += 1;
         self.stats.retained += 1;

@@ -128,10 +128,12 @@ fn write(mut database: Database, requests: &Receiver<Request>, counters: &Counte
                 finished = add(request, &mut changes);
             }
         }
-        commit(&mut database, &mut changes, counters);
+        let written = commit(&mut database, &mut changes, counters);
         if let Some(told) = finished {
-            // Whoever waits may have lost patience.
-            let _ = told.send(());
+            if written {
+                // Whoever waits may have lost patience. If it isn't told, it says that the last sessions are lost.
+                let _ = told.send(());
+            }
             return;
         }
     }
@@ -148,15 +150,16 @@ fn add(request: Request, changes: &mut HashMap<SessionId, Option<Keepsake>>) -> 
 }
 
 /// Writes what has gathered. What can't be written is kept for the next time, up to a bound.
-fn commit(database: &mut Database, changes: &mut HashMap<SessionId, Option<Keepsake>>, counters: &Counters) {
+fn commit(database: &mut Database, changes: &mut HashMap<SessionId, Option<Keepsake>>, counters: &Counters) -> bool {
     if changes.is_empty() {
-        return;
+        return true;
     }
     let began = Instant::now();
     match database.write(changes, wall_ms()) {
         Ok(()) => {
             counters.commit.lock().unwrap_or_else(PoisonError::into_inner).0.record(began.elapsed());
             changes.clear();
+            true
         }
         Err(error) => {
             counters.failed.fetch_add(1, Ordering::Relaxed);
@@ -168,6 +171,7 @@ fn commit(database: &mut Database, changes: &mut HashMap<SessionId, Option<Keeps
                 counters.dropped.fetch_add(changes.len() as u64, Ordering::Relaxed);
                 changes.clear();
             }
+            false
         }
     }
 }

@@ -196,3 +196,46 @@ fn a_hold_that_began_on_the_link_isnt_prolonged_by_losing_it() {
     world.pass_until(100.0);
     assert_eq!(world.turns(), [(65.0, Status::Leave, Cause::Silent), (95.0, Status::Close, Cause::Expired)]);
 }
+
+#[test]
+fn a_resume_over_a_link_that_hangs_is_life() {
+    let mut world = World::new();
+    let (_, welcome) = world.hello(1, json!({"interval_ms": 60_000}));
+    world.pass_until(360.0);
+    let mut claim = resume(&welcome, 0);
+    claim["interval_ms"] = json!(1000);
+    let (link, again) = world.hello(2, claim);
+    assert_eq!((&again["resumed"], world.only().cursor), (&json!(true), 4));
+    let due = world.only().leave_due.unwrap().since(world.now);
+    assert_eq!(again["beat"]["detect_ms"], due.as_millis() as u64);
+    world.pass(Duration::from_millis(1400));
+    assert_eq!((world.turns(), world.closes.contains_key(&link)), (vec![], false));
+}
+
+#[test]
+fn who_returned_and_is_silent_is_cut_at_twice_its_bound() {
+    let mut world = World::new();
+    let (link, welcome) = world.hello(1, json!({"user": "ann"}));
+    world.end(link);
+    world.pass_until(1000.0);
+    let (link, _) = world.hello(2, resume(&welcome, 0));
+    world.pass_until(1129.9);
+    assert!(!world.closes.contains_key(&link));
+    world.pass_until(1130.1);
+    assert!(world.closes.contains_key(&link));
+}
+
+#[test]
+fn what_comes_in_the_moment_of_the_cut_comes_too_late_and_leaves_nothing_behind() {
+    let mut world = World::new();
+    let (link, _) = world.hello(1, json!({}));
+    world.pass_until(129.99);
+    // Past the cut, but before the shard has looked.
+    world.now = Time::from_micros(130_000_001);
+    let mut half = frame(r#"{"op":"bye"}"#);
+    half.extend_from_slice(b"\0\0\x10\0{");
+    world.send_bytes(link, &half);
+    assert!(world.closes.contains_key(&link));
+    assert_eq!((world.stats().partial_bytes, world.stats().retained), (0, 1));
+    world.shard.check_invariants();
+}
