@@ -10,6 +10,7 @@ use serde::Serialize;
 use crate::close::{Cause, CloseCode};
 use crate::detector::{Rule, Status};
 use crate::limits::Limits;
+use crate::profile::Profile;
 use crate::secret::{SecretHash, SessionId};
 use crate::session::Moved;
 use crate::time::Time;
@@ -426,4 +427,21 @@ pub struct Terms {
     pub limits: Limits,
     /// The server's name, for `welcome`.
     pub node: Box<str>,
+}
+
+impl Terms {
+    /// A profile's numbers with the default bounds: the tutorial's clients are served, and secrets stay off plain links.
+    pub fn of(profile: &Profile) -> Terms {
+        Terms {
+            rule: profile.rule,
+            interval: profile.interval,
+            interval_max: profile.interval_max,
+            leave_hold: profile.leave_hold,
+            ask_at: profile.ask_at,
+            legacy: true,
+            insecure: false,
+            limits: Limits::default(),
+            node: "stillhere".into(),
+        }
+    }
 }

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use stillhere_core::event::{Input, LinkId, Outputs, Terms};
-use stillhere_core::limits::Limits;
 use stillhere_core::profile::Profile;
 use stillhere_core::shard::Shard;
 use stillhere_core::time::Time;
@@ -15,17 +14,7 @@ const V1: &str = r#"{"op":"beat","t":123456,"ack":0,"id":"beat-7"}"#;
 
 fn terms() -> Terms {
     let profile = Profile::default();
-    Terms {
-        rule: profile.rule,
-        interval: profile.interval,
-        interval_max: profile.interval_max,
-        leave_hold: profile.leave_hold,
-        ask_at: profile.ask_at,
-        legacy: true,
-        insecure: false,
-        limits: Limits::default(),
-        node: "test".into(),
-    }
+    Terms::of(&profile)
 }
 
 fn frame(body: &str) -> Vec<u8> {

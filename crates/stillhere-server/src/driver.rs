@@ -387,23 +387,12 @@ fn asker(ticket: Ticket) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stillhere_core::limits::Limits;
     use stillhere_core::profile::Profile;
 
     #[test]
     fn a_failure_costs_its_link_and_nobody_else() {
         let profile = Profile::default();
-        let terms = Terms {
-            rule: profile.rule,
-            interval: profile.interval,
-            interval_max: profile.interval_max,
-            leave_hold: profile.leave_hold,
-            ask_at: profile.ask_at,
-            legacy: true,
-            insecure: false,
-            limits: Limits::default(),
-            node: "test".into(),
-        };
+        let terms = Terms::of(&profile);
         let mut shard = Shard::new(terms, [1; 32], true, Time::ZERO);
         let mut out = Outputs::default();
         for port in [1, 2] {

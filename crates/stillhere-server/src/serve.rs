@@ -343,17 +343,7 @@ fn terms(config: &Config, shards: usize) -> Terms {
     limits.retained = limits.retained.div_ceil(shards);
     limits.retained_per_address = limits.retained_per_address.div_ceil(shards);
     limits.remembered = limits.remembered.div_ceil(shards);
-    Terms {
-        rule: profile.rule,
-        interval: profile.interval,
-        interval_max: profile.interval_max,
-        leave_hold: profile.leave_hold,
-        ask_at: profile.ask_at,
-        legacy: config.listen.legacy,
-        insecure: config.listen.insecure,
-        limits,
-        node: "stillhere".into(),
-    }
+    Terms { legacy: config.listen.legacy, insecure: config.listen.insecure, limits, ..Terms::of(&profile) }
 }
 
 /// How long the kernel must leave the decision to the detector: twice the longest bound that any session can have.

@@ -17,7 +17,6 @@ use super::*;
 use crate::close::Cause;
 use crate::detector::Status;
 use crate::event::{Change, Closed, Identity, LinkEnd, Note, Peer};
-use crate::limits::Limits;
 use crate::profile::Profile;
 use crate::wire::frame::{Decoder, write_frame};
 
@@ -38,17 +37,7 @@ struct World {
 
 fn terms(profile: &str) -> Terms {
     let profile = Profile::named(profile).unwrap();
-    Terms {
-        rule: profile.rule,
-        interval: profile.interval,
-        interval_max: profile.interval_max,
-        leave_hold: profile.leave_hold,
-        ask_at: profile.ask_at,
-        legacy: true,
-        insecure: false,
-        limits: Limits::default(),
-        node: "test".into(),
-    }
+    Terms::of(profile)
 }
 
 fn peer(port: u16) -> Peer {

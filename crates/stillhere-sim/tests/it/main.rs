@@ -6,7 +6,6 @@ use std::time::Duration;
 use stillhere_core::close::Cause;
 use stillhere_core::detector::Status;
 use stillhere_core::event::Terms;
-use stillhere_core::limits::Limits;
 use stillhere_core::peer::{PeerConfig, PeerEvent};
 use stillhere_core::profile::Profile;
 use stillhere_core::shard::LOOK_LATE_MAX;
@@ -17,17 +16,7 @@ const SEEDS: std::ops::Range<u64> = 0..4;
 
 fn terms(profile: &str) -> Terms {
     let profile = Profile::named(profile).unwrap();
-    Terms {
-        rule: profile.rule,
-        interval: profile.interval,
-        interval_max: profile.interval_max,
-        leave_hold: profile.leave_hold,
-        ask_at: profile.ask_at,
-        legacy: true,
-        insecure: true,
-        limits: Limits::default(),
-        node: "sim".into(),
-    }
+    Terms { insecure: true, ..Terms::of(profile) }
 }
 
 fn users(clients: usize, shards: usize, seed: u64, profile: &str) -> World {
