@@ -232,7 +232,7 @@ fn what_comes_in_the_moment_of_the_cut_comes_too_late_and_leaves_nothing_behind(
     world.pass_until(129.99);
     // Past the cut, but before the shard has looked.
     world.now = Time::from_micros(130_000_001);
-    let mut half = frame(r#"{"op":"bye"}"#);
+    let mut half = frame("");
     half.extend_from_slice(b"\0\0\x10\0{");
     world.send_bytes(link, &half);
     assert!(world.closes.contains_key(&link));
