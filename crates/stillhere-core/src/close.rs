@@ -1,6 +1,6 @@
 //! Why a link was closed and why a status changed: the two tables that wire, logs, metrics and lists share.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One row of the table of close codes.
 struct Row {
@@ -96,7 +96,7 @@ impl CloseCode {
 macro_rules! causes {
     ($($variant:ident $name:literal $meaning:literal;)*) => {
         /// Why a status changed.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
         #[serde(rename_all = "lowercase")]
         pub enum Cause {
             $(#[doc = $meaning] $variant,)*
@@ -134,4 +134,6 @@ causes! {
     Kicked "kicked" "an operator removed it";
     Limit "limit" "a limit was broken";
     Drain "drain" "the server is leaving";
+    Joined "joined" "the user came into the room";
+    Parted "parted" "the user left the room; its sessions may go on";
 }

@@ -8,11 +8,14 @@
 //!
 //! Who calls it: `stillhere-server` puts sockets and timers around a shard, `stillhere-client` around a peer.
 
+pub mod area;
 pub mod close;
 pub mod detector;
 pub mod event;
+pub mod ledger;
 pub mod life;
 pub mod limits;
+pub mod name;
 pub mod peer;
 pub mod profile;
 pub mod secret;

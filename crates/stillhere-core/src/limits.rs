@@ -25,6 +25,17 @@ pub const SUSPECTS_MAX: usize = 4096;
 /// Refused resumes an address may make a minute before it is told to wait.
 pub const REFUSED_RESUMES_PER_MINUTE: u32 = 10;
 
+/// The longest `mid`, in bytes: a UUID in text takes 36.
+pub const MID_BYTES_MAX: usize = 64;
+/// The longest `key` of a signal, in bytes.
+pub const KEY_BYTES_MAX: usize = 64;
+/// The longest password, in bytes. Longer ones would only cost time to hash.
+pub const PASSWORD_BYTES_MAX: usize = 256;
+/// The longest token a client may show, in bytes. Ours have 43.
+pub const TOKEN_BYTES_MAX: usize = 128;
+/// How many users one `watch` may name.
+pub const WATCH_MAX: usize = 100;
+
 /// The bounds that an operator may set (`[limits]`, and the spans of `[detector]` that concern links and sessions).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {

@@ -63,6 +63,7 @@ impl Shard {
                 self.close(id, ending, at, out);
                 Flow::Closed
             }
+            Ok(Op::Ask(_)) => self.refuse(id, re, ErrorCode::LOGIN_FIRST.because("log in first"), None, out),
             Err(refusal) => self.refuse(id, re, refusal, None, out),
         }
     }

@@ -9,11 +9,12 @@ use std::mem;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
+use super::ask::{self, Ask, AskFields, Slot};
 use super::error::{ErrorCode, Refusal};
 use super::legacy::{self, LegacyBeat};
 use super::message::{Number, RequestId};
 use crate::detector::Status;
-use crate::limits::{JSON_DEPTH_MAX, LABEL_BYTES_MAX};
+use crate::limits::{JSON_DEPTH_MAX, LABEL_BYTES_MAX, TOKEN_BYTES_MAX};
 
 /// A body that was understood so far that it chooses a mode.
 #[derive(Debug)]
@@ -70,6 +71,8 @@ pub enum Op<'a> {
     Status(Status),
     /// A goodbye.
     Bye,
+    /// An op of chat.
+    Ask(Box<Ask<'a>>),
 }
 
 /// The fields of `hello`.
@@ -81,6 +84,8 @@ pub struct Hello<'a> {
     pub user: Option<Cow<'a, str>>,
     /// The interval it would like, in milliseconds.
     pub interval_ms: Option<u64>,
+    /// What an earlier login got for the next time.
+    pub token: Option<Cow<'a, str>>,
     /// The session to take up again.
     pub resume: Option<ResumeClaim<'a>>,
 }
@@ -172,7 +177,10 @@ fn op<'a>(name: &str, fields: Fields<'a>) -> Result<Op<'a>, Refusal> {
             None => Err(ErrorCode::MISSING_FIELD.because("`status` is missing")),
         },
         "bye" => Ok(Op::Bye),
-        _ => Err(ErrorCode::UNKNOWN_OP.because("this op isn't known here")),
+        _ => match ask::ask(name, fields.user, fields.token, fields.ask) {
+            Some(ask) => ask.map(|ask| Op::Ask(Box::new(ask))),
+            None => Err(ErrorCode::UNKNOWN_OP.because("this op isn't known here")),
+        },
     }
 }
 
@@ -182,13 +190,11 @@ fn hello(fields: Fields<'_>) -> Result<Hello<'_>, Refusal> {
         Some(_) => return Err(ErrorCode::VERSION.because("only v:1 is spoken here")),
         None => return Err(ErrorCode::MISSING_FIELD.because("`v` is missing; say hello with v:1")),
     }
-    if fields.token.text("token")?.is_some() {
-        return Err(ErrorCode::NO_ACCOUNTS.because("this server keeps no accounts; say hello without a token"));
-    }
     Ok(Hello {
         client: fields.client.label("client")?,
         user: fields.user.label("user")?,
         interval_ms: fields.interval_ms.whole("interval_ms")?,
+        token: fields.token.bounded("token", TOKEN_BYTES_MAX)?,
         resume: fields.resume.claim()?,
     })
 }
@@ -199,7 +205,7 @@ pub(super) enum Field<'a> {
     #[default]
     Absent,
     Null,
-    Bool,
+    Bool(bool),
     Number(Number),
     Text(Cow<'a, str>),
     Array,
@@ -228,12 +234,33 @@ impl<'a> Field<'a> {
     }
 
     fn label(self, name: &str) -> Result<Option<Cow<'a, str>>, Refusal> {
+        self.bounded(name, LABEL_BYTES_MAX)
+    }
+
+    /// Text of so many bytes at most, and not empty.
+    pub(super) fn bounded(self, name: &str, max: usize) -> Result<Option<Cow<'a, str>>, Refusal> {
         match self.text(name)? {
-            Some(text) if text.is_empty() || text.len() > LABEL_BYTES_MAX => {
-                Err(mistyped(name, "text of 1 to 64 bytes"))
+            Some(text) if text.is_empty() || text.len() > max => {
+                Err(mistyped(name, &format!("text of 1 to {max} bytes")))
             }
             text => Ok(text),
         }
+    }
+
+    pub(super) fn truth(self, name: &str) -> Result<Option<bool>, Refusal> {
+        match self {
+            Field::Absent | Field::Null => Ok(None),
+            Field::Bool(value) => Ok(Some(value)),
+            _ => Err(mistyped(name, "true or false")),
+        }
+    }
+
+    pub(super) fn float(self, name: &str) -> Result<Option<f64>, Refusal> {
+        Ok(self.number(name)?.map(|number| match number {
+            Number::Int(number) => number as f64,
+            Number::UInt(number) => number as f64,
+            Number::Float(number) => number,
+        }))
     }
 
     fn number(self, name: &str) -> Result<Option<Number>, Refusal> {
@@ -244,7 +271,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    fn whole(self, name: &str) -> Result<Option<u64>, Refusal> {
+    pub(super) fn whole(self, name: &str) -> Result<Option<u64>, Refusal> {
         match self {
             Field::Absent | Field::Null => Ok(None),
             Field::Number(Number::Int(number)) if number >= 0 => Ok(Some(number.unsigned_abs())),
@@ -283,7 +310,7 @@ impl<'a> Flat<'a> {
     }
 }
 
-fn mistyped(name: &str, wanted: &str) -> Refusal {
+pub(super) fn mistyped(name: &str, wanted: &str) -> Refusal {
     ErrorCode::MISTYPED_FIELD.because(format!("`{name}` must be {wanted}"))
 }
 
@@ -304,6 +331,8 @@ pub(super) struct Fields<'a> {
     pub(super) ip: Field<'a>,
     pub(super) status: Field<'a>,
     pub(super) pid: Field<'a>,
+    /// Boxed, so that a beat pays a word.
+    ask: Option<Box<AskFields<'a>>>,
 }
 
 impl<'a> Fields<'a> {
@@ -344,7 +373,12 @@ impl<'de> Deserialize<'de> for Fields<'de> {
                     match fields.slot(&key) {
                         Some(slot @ Field::Absent) => *slot = map.next_value()?,
                         Some(_) => return Err(serde::de::Error::custom("a key stands twice")),
-                        None => drop(map.next_value::<IgnoredAny>()?),
+                        None if !AskFields::knows(&key) => drop(map.next_value::<IgnoredAny>()?),
+                        None => match fields.ask.get_or_insert_default().slot(&key) {
+                            Some(Slot::Field(slot @ Field::Absent)) => *slot = map.next_value()?,
+                            Some(Slot::Raw(slot @ None)) => *slot = Some(map.next_value()?),
+                            _ => return Err(serde::de::Error::custom("a key stands twice")),
+                        },
                     }
                 }
                 Ok(fields)
@@ -398,8 +432,8 @@ impl<'de> Visitor<'de> for FieldVisitor {
         Ok(Field::Null)
     }
 
-    fn visit_bool<E>(self, _: bool) -> Result<Field<'de>, E> {
-        Ok(Field::Bool)
+    fn visit_bool<E>(self, value: bool) -> Result<Field<'de>, E> {
+        Ok(Field::Bool(value))
     }
 
     fn visit_i64<E>(self, number: i64) -> Result<Field<'de>, E> {

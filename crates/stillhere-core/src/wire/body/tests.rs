@@ -132,7 +132,6 @@ fn a_wrong_field_is_named() {
     check_refusal(r#"{"op":"hello","v":1,"interval_ms":1.5}"#, ErrorCode::MISTYPED_FIELD, "`interval_ms`");
     check_refusal(r#"{"op":"hello","v":1,"user":""}"#, ErrorCode::MISTYPED_FIELD, "`user`");
     check_refusal(r#"{"op":"hello","v":1,"user":["a"]}"#, ErrorCode::MISTYPED_FIELD, "`user`");
-    check_refusal(r#"{"op":"hello","v":1,"token":"t"}"#, ErrorCode::NO_ACCOUNTS, "accounts");
     check_refusal(r#"{"op":"hello","v":1,"resume":true}"#, ErrorCode::MISTYPED_FIELD, "`resume`");
     check_refusal(
         r#"{"op":"hello","v":1,"resume":{"session":"s","secret":"x"}}"#,
