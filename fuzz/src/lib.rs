@@ -6,6 +6,7 @@
 
 use serde_json::Value;
 use stillhere_core::limits::JSON_DEPTH_MAX;
+use stillhere_core::wire::ask::Ask;
 use stillhere_core::wire::body::{self, Body, BodyError, Op};
 use stillhere_core::wire::frame::{Decoder, HEADER_BYTES};
 
@@ -47,6 +48,10 @@ pub fn body(bytes: &[u8]) {
                 Ok(Op::Beat { .. }) => assert!(field("op").is_none_or(|op| op == "beat")),
                 Ok(Op::Status(status)) => assert!(field("status").is_none_or(|shown| shown == status.name())),
                 Ok(Op::Bye) => assert!(field("op").is_none_or(|op| op == "bye")),
+                Ok(Op::Ask(ask)) => {
+                    let users = matches!(*ask, Ask::Watch(_) | Ask::Unwatch(_));
+                    assert!(!users || field("users").is_none_or(Value::is_array));
+                }
                 Err(refusal) => assert!((1000..2000).contains(&refusal.code)),
             }
         }

@@ -5,14 +5,18 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::Serialize;
 
 use crate::close::{Cause, CloseCode};
 use crate::detector::{Rule, Status};
-use crate::limits::Limits;
+use crate::ledger::{self, News, Order, OrderId, Outcome, Place};
+use crate::limits::{ChatLimits, Limits};
+use crate::name::Name;
 use crate::profile::Profile;
 use crate::secret::{SecretHash, SessionId};
 use crate::session::Moved;
+use crate::shard::Word;
 use crate::stats::Refused;
 use crate::time::Time;
 
@@ -256,6 +260,53 @@ pub enum Input<'a> {
     Configure(Box<Terms>),
     /// Identities that survived a restart.
     Restore(Vec<Keepsake>),
+    /// A link's outbox has taken something that the kernel didn't: the peer reads more slowly than we write.
+    Choked {
+        /// The link.
+        link: LinkId,
+    },
+    /// A choked link's outbox is empty again.
+    Drained {
+        /// The link.
+        link: LinkId,
+    },
+    /// The store has answered an [`Output::Order`].
+    Outcome {
+        /// Which.
+        order: OrderId,
+        /// What came of it.
+        outcome: Result<Outcome, ledger::Refused>,
+    },
+    /// The store tells what was committed.
+    News(News),
+    /// Another shard says something.
+    Word {
+        /// Which shard.
+        from: u16,
+        /// What.
+        word: Word,
+    },
+    /// An operator has something to say.
+    Announce {
+        /// To whom; to all without a place.
+        place: Option<Place>,
+        /// The words.
+        text: &'a str,
+    },
+}
+
+/// Where a shard sits among all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seat {
+    /// Its number, from 0.
+    pub index: u16,
+    /// How many there are.
+    pub of: u16,
+}
+
+impl Seat {
+    /// The only one.
+    pub const ALONE: Seat = Seat { index: 0, of: 1 };
 }
 
 /// How a link ended that the server didn't close.
@@ -314,6 +365,28 @@ pub enum Output {
         /// Where the bytes stand.
         range: Range<usize>,
     },
+    /// Write the same bytes to each of these [`Outputs::targets`].
+    Fan {
+        /// Whole frames.
+        frames: Bytes,
+        /// Where the links stand.
+        targets: Range<usize>,
+    },
+    /// Ask the store, and come back with [`Input::Outcome`]. If it can't be asked now, the outcome is
+    /// [`busy`](crate::wire::error::ErrorCode::BUSY).
+    Order {
+        /// To be repeated.
+        id: OrderId,
+        /// What.
+        order: Order,
+    },
+    /// Tell other shards, which hear it as [`Input::Word`], in order.
+    Word {
+        /// Which shard; all others without one.
+        to: Option<u16>,
+        /// What.
+        word: Word,
+    },
     /// Close a link; the shard has forgotten it.
     Close {
         /// The link.
@@ -366,6 +439,8 @@ pub enum Manner {
 pub struct Outputs {
     /// The bytes that [`Output::Write`] speaks of.
     pub bytes: Vec<u8>,
+    /// The links that [`Output::Fan`] speaks of.
+    pub targets: Vec<LinkId>,
     /// In order.
     pub list: Vec<Output>,
 }
@@ -374,13 +449,17 @@ impl Outputs {
     /// Empties both and gives back memory that only an unusual moment needed.
     pub fn clear(&mut self) {
         self.bytes.clear();
+        self.targets.clear();
         self.list.clear();
         self.bytes.shrink_to(Outputs::BYTES_KEPT);
+        self.targets.shrink_to(Outputs::TARGETS_KEPT);
         self.list.shrink_to(Outputs::LIST_KEPT);
     }
 
     /// Bytes of memory kept between inputs; a thousand replies.
     const BYTES_KEPT: usize = 128 * 1024;
+    /// Targets kept room for; a fan-out to a large room.
+    const TARGETS_KEPT: usize = 16 * 1024;
     /// Outputs kept room for; a sweep of a busy slot.
     const LIST_KEPT: usize = 4096;
 }
@@ -414,6 +493,15 @@ pub enum Note {
     Stalled {
         /// By how much.
         late: Duration,
+    },
+    /// Somebody became a user.
+    Entered {
+        /// Which session.
+        identity: Identity,
+        /// Who.
+        user: Name,
+        /// Whether it was proven.
+        verified: bool,
     },
     /// Someone showed a secret that its client has proven to have replaced.
     StaleSecret {
@@ -477,8 +565,10 @@ pub struct Keepsake {
     pub previous: Option<SecretHash>,
     /// The number of the session's newest link.
     pub generation: u32,
-    /// Its user.
+    /// Its user, or what it calls itself.
     pub user: Option<Box<str>>,
+    /// The user it is, if it is one.
+    pub account: Option<Name>,
     /// What kind of client.
     pub client: Option<Box<str>>,
     /// The session's interval.
@@ -504,10 +594,27 @@ pub struct Terms {
     pub legacy: bool,
     /// Whether clients beyond loopback may say hello over a plain link, where their secrets can be read.
     pub insecure: bool,
+    /// Who counts as a user.
+    pub identity: IdentityTerms,
     /// The bounds.
     pub limits: Limits,
+    /// The bounds of chat.
+    pub chat: ChatLimits,
     /// The server's name, for `welcome`.
     pub node: Box<str>,
+}
+
+/// Who counts as a user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IdentityTerms {
+    /// A name is a claim: `hello` with a user is enough, and nothing is proven.
+    pub open: bool,
+    /// Without a user, nothing but hello and the ops of logging in is served, and it must come in time.
+    pub required: bool,
+    /// A session that hasn't logged in is a user of a made-up name.
+    pub guests: bool,
+    /// A user has one session; the newer replaces the older.
+    pub single: bool,
 }
 
 impl Terms {
@@ -521,7 +628,9 @@ impl Terms {
             ask_at: profile.ask_at,
             legacy: true,
             insecure: false,
+            identity: IdentityTerms::default(),
             limits: Limits::default(),
+            chat: ChatLimits::default(),
             node: "stillhere".into(),
         }
     }

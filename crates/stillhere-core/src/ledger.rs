@@ -111,7 +111,8 @@ pub enum Order {
         /// Who.
         user: Name,
     },
-    /// No session of this shard is in the stream any more: no more news of it.
+    /// A session of this shard has left the stream. The shard gets its news until it has released it as often as it got
+    /// [`Outcome::Joined`] or [`Outcome::Entered`] for it.
     Release {
         /// The stream.
         stream: StreamId,

@@ -9,19 +9,24 @@
 //! Who calls it: `stillhere-server` puts sockets and timers around a shard, `stillhere-client` around a peer.
 
 pub mod area;
+pub mod chat;
 pub mod close;
 pub mod detector;
 pub mod event;
 pub mod ledger;
 pub mod life;
 pub mod limits;
+pub mod lru;
 pub mod name;
 pub mod peer;
 pub mod profile;
+pub mod rate;
+pub mod replay;
 pub mod secret;
 pub mod session;
 pub mod shard;
 pub mod stats;
 pub mod text;
+pub mod throttle;
 pub mod time;
 pub mod wire;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::rate::Rate;
+
 /// The largest frame limit that may be configured: the first byte of a length must stay `0x00`, since it tells a
 /// native link from TLS and HTTP.
 pub const FRAME_BYTES_CAP: u32 = (1 << 24) - 1;
@@ -35,6 +37,102 @@ pub const PASSWORD_BYTES_MAX: usize = 256;
 pub const TOKEN_BYTES_MAX: usize = 128;
 /// How many users one `watch` may name.
 pub const WATCH_MAX: usize = 100;
+
+/// How many requests of a session may wait for the store or for other shards.
+pub const UNDER_WAY_MAX: u16 = 256;
+/// Pushes kept for a resume besides the bound in bytes: an entry costs 48 bytes.
+pub const REPLAY_ENTRIES_MAX: usize = 1024;
+/// Messages that one page of catching up may hold.
+pub const PAGE_MAX: u32 = 64;
+/// The most messages that `history` answers with.
+pub const HISTORY_PAGE_MAX: u64 = 200;
+/// Messages that `history` answers with when it isn't told.
+pub const HISTORY_PAGE: u64 = 50;
+/// Signals of different senders and keys that a digest of a room may hold; the oldest is dropped.
+pub const DIGEST_SIGNALS_MAX: usize = 256;
+/// Users whose presence a digest of a room may hold.
+pub const DIGEST_PRESENCE_MAX: usize = 256;
+/// Messages that a digest previews.
+pub const DIGEST_PREVIEWS: usize = 3;
+/// Bytes of a message that a digest previews.
+pub const PREVIEW_BYTES: usize = 80;
+/// Users that a session may watch.
+pub const WATCHING_MAX: usize = 1000;
+/// Questions to the other shards that may be open; an answer comes within microseconds unless a shard hangs.
+pub const QUESTIONS_MAX: usize = 4096;
+/// How long the other shards may take for an answer.
+pub const QUESTION_TIME: Duration = Duration::from_secs(5);
+/// The longest time that a busy room's messages gather.
+pub const GATHER_MAX: Duration = Duration::from_millis(4);
+/// What one write to a link is taken to cost when it is decided whether a shard is busy: two thirds of what was
+/// measured on loopback, so that a room of 1,000 with one signal in flight never waits.
+pub const WRITE_COST: Duration = Duration::from_micros(2);
+/// A user's presence is told at most once in so long.
+pub const PRESENCE_SPACING: Duration = Duration::from_secs(1);
+/// Users whose changes of link are counted, against flapping.
+pub const FLAPPERS_MAX: usize = 16_384;
+/// Addresses whose messages are counted.
+pub const TALKERS_MAX: usize = 16_384;
+
+/// The bounds of chat that an operator may set.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChatLimits {
+    /// The longest text of a message, in bytes.
+    pub text_bytes: usize,
+    /// The longest `data` of a message or signal, in bytes of JSON.
+    pub data_bytes: usize,
+    /// Rooms that a session may be in.
+    pub rooms: usize,
+    /// Sessions that may be in a room, in this shard.
+    pub members: usize,
+    /// Users up to which a room lists and tells who is in it; larger rooms give counts.
+    pub roster: usize,
+    /// Messages of a user.
+    pub messages: Rate,
+    /// Messages of an address.
+    pub address_messages: Rate,
+    /// Messages and signals of a room.
+    pub room_traffic: Rate,
+    /// Signals of a session.
+    pub signals: Rate,
+    /// Joins of a session.
+    pub joins: Rate,
+    /// Other requests of a session that need the store or other shards.
+    pub requests: Rate,
+    /// New sessions of a user and resumes, a minute; more is flapping. 0 for no limit.
+    pub links_per_minute: u32,
+    /// Only count what the rates would refuse.
+    pub dry_run: bool,
+    /// Bytes of pushes kept of each session for a resume.
+    pub replay_bytes: usize,
+    /// How long a slow reader may take for what was queued.
+    pub slow_time: Duration,
+    /// How often a session on leave gets a digest.
+    pub digest: Duration,
+}
+
+impl Default for ChatLimits {
+    fn default() -> ChatLimits {
+        ChatLimits {
+            text_bytes: 8 * 1024,
+            data_bytes: 8 * 1024,
+            rooms: 100,
+            members: 100_000,
+            roster: 200,
+            messages: Rate { per_second: 20, burst: 40 },
+            address_messages: Rate { per_second: 1000, burst: 2000 },
+            room_traffic: Rate { per_second: 2000, burst: 4000 },
+            signals: Rate { per_second: 100, burst: 200 },
+            joins: Rate { per_second: 10, burst: 100 },
+            requests: Rate { per_second: 20, burst: 100 },
+            links_per_minute: 60,
+            dry_run: false,
+            replay_bytes: 64 * 1024,
+            slow_time: Duration::from_secs(10),
+            digest: Duration::from_secs(5),
+        }
+    }
+}
 
 /// The bounds that an operator may set (`[limits]`, and the spans of `[detector]` that concern links and sessions).
 #[derive(Clone, Debug, PartialEq, Eq)]

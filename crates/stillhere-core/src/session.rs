@@ -7,11 +7,13 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use crate::chat::Chat;
 use crate::close::Cause;
 use crate::detector::{Rule, Status};
 use crate::event::{Change, Identity, Keepsake, LinkId, Mode, Peer, Terms};
 use crate::life::{Life, Turn};
 use crate::limits::{HISTORY_MAX, INTERVAL_MAX, INTERVAL_MIN};
+use crate::replay::Replay;
 use crate::secret::{SecretHash, SessionId};
 use crate::time::Time;
 
@@ -87,8 +89,12 @@ pub struct V1 {
     pub proven: bool,
     /// How many links it has had; each welcome carries the number, and only the newest link may end the session.
     pub generation: u32,
-    /// Who it claims to be.
+    /// Who it is, or claims to be.
     pub user: Option<Box<str>>,
+    /// What it has as a user; `None` before it is one.
+    pub chat: Option<Box<Chat>>,
+    /// Pushes that the client may not have.
+    pub replay: Option<Box<Replay>>,
     /// What kind of client.
     pub client: Option<Box<str>>,
     /// Where its newest link came from.
@@ -116,6 +122,8 @@ pub struct V1 {
     pub steady: u8,
     /// Malformed frames.
     pub malformed: u8,
+    /// Requests that the store or other shards haven't answered.
+    pub(crate) under_way: u16,
 }
 
 /// A change of status together with what it was before.
@@ -486,6 +494,7 @@ impl Session {
             previous: if v1.proven { None } else { v1.previous },
             generation: v1.generation,
             user: v1.user.clone(),
+            account: v1.chat.as_deref().map(|chat| chat.user.clone()),
             client: v1.client.clone(),
             interval: self.life.interval(),
             closed,
@@ -509,6 +518,9 @@ impl Session {
                 v1.began_at = shift(v1.began_at);
                 v1.dropped_at = shift(v1.dropped_at);
                 v1.last_act = v1.last_act.map(shift);
+                if let Some(chat) = &mut v1.chat {
+                    chat.rebase();
+                }
             }
         }
     }

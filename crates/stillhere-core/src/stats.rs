@@ -36,11 +36,38 @@ pub enum Refused {
     ResumeBusy,
     /// A hello over a plain link from beyond loopback.
     Plaintext,
+    /// More messages, signals, joins or requests than a rate allows.
+    Rate,
+}
+
+/// What clients send to others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spoken {
+    /// A message to a room.
+    Say,
+    /// A message to a user.
+    Tell,
+    /// A signal.
+    Signal,
+}
+
+impl Spoken {
+    /// Every kind, in order.
+    pub const ALL: [Spoken; 3] = [Spoken::Say, Spoken::Tell, Spoken::Signal];
+
+    /// The word in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Spoken::Say => "say",
+            Spoken::Tell => "tell",
+            Spoken::Signal => "signal",
+        }
+    }
 }
 
 impl Refused {
     /// Every reason, in order.
-    pub const ALL: [Refused; 13] = [
+    pub const ALL: [Refused; 14] = [
         Refused::Tls,
         Refused::Http,
         Refused::Path,
@@ -54,6 +81,7 @@ impl Refused {
         Refused::WrongSecret,
         Refused::ResumeBusy,
         Refused::Plaintext,
+        Refused::Rate,
     ];
 
     /// What first bytes that aren't a frame's look like.
@@ -81,6 +109,7 @@ impl Refused {
             Refused::StaleSecret => "stale_secret",
             Refused::WrongSecret => "wrong_secret",
             Refused::ResumeBusy => "resume_busy",
+            Refused::Rate => "rate",
             Refused::Plaintext => "plaintext",
         }
     }
@@ -215,6 +244,22 @@ pub struct Stats {
     pub stalls: u64,
     /// By how much deadlines were moved for them, in all.
     pub stalled: Duration,
+    /// What clients sent, by [`Spoken`].
+    pub spoken: [u64; Spoken::ALL.len()],
+    /// Pushes written to links.
+    pub deliveries: u64,
+    /// Changes of presence told.
+    pub presence: u64,
+    /// Digests pushed.
+    pub digests: u64,
+    /// Their bytes.
+    pub digest_bytes: u64,
+    /// Bytes that sessions on leave weren't sent, less those of their digests.
+    pub digest_saved_bytes: u64,
+    /// Times that a peer read more slowly than was written to it.
+    pub chokes: u64,
+    /// What rates would have refused, had they not been told only to count.
+    pub would_refuse: u64,
     /// From a silent peer's last frame to the moment its leave was decided.
     pub detection: Histogram,
     /// Between two signs of life of a session.
@@ -246,6 +291,14 @@ impl Default for Stats {
             bytes_out: 0,
             stalls: 0,
             stalled: Duration::ZERO,
+            spoken: [0; Spoken::ALL.len()],
+            deliveries: 0,
+            presence: 0,
+            digests: 0,
+            digest_bytes: 0,
+            digest_saved_bytes: 0,
+            chokes: 0,
+            would_refuse: 0,
             detection: Histogram::starting_at(Duration::from_millis(250)),
             beat_gap: Histogram::starting_at(Duration::from_millis(8)),
             beat_rtt: Histogram::starting_at(Duration::from_micros(50)),
@@ -286,6 +339,7 @@ impl Stats {
         add_all(&mut self.closes, &other.closes);
         add_all(&mut self.refused, &other.refused);
         add_all(&mut self.resumes, &other.resumes);
+        add_all(&mut self.spoken, &other.spoken);
         add_all(
             self.transitions.as_flattened_mut().as_flattened_mut(),
             other.transitions.as_flattened().as_flattened(),
@@ -303,6 +357,13 @@ impl Stats {
             (&mut self.bytes_in, other.bytes_in),
             (&mut self.bytes_out, other.bytes_out),
             (&mut self.stalls, other.stalls),
+            (&mut self.deliveries, other.deliveries),
+            (&mut self.presence, other.presence),
+            (&mut self.digests, other.digests),
+            (&mut self.digest_bytes, other.digest_bytes),
+            (&mut self.digest_saved_bytes, other.digest_saved_bytes),
+            (&mut self.chokes, other.chokes),
+            (&mut self.would_refuse, other.would_refuse),
         ] {
             *mine += theirs;
         }

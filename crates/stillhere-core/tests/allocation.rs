@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use stillhere_core::event::{Input, LinkId, Outputs, Terms};
+use stillhere_core::event::{Input, LinkId, Outputs, Seat, Terms};
 use stillhere_core::profile::Profile;
 use stillhere_core::shard::Shard;
 use stillhere_core::time::Time;
@@ -25,7 +25,7 @@ fn frame(body: &str) -> Vec<u8> {
 
 /// Allocations during forty beats of a session that has beaten a few times before.
 fn allocations(first: &str, beat: &str) -> u64 {
-    let mut shard = Shard::new(terms(), [1; 32], true, Time::ZERO);
+    let mut shard = Shard::new(terms(), [1; 32], Seat::ALONE, Time::ZERO);
     let mut out = Outputs::default();
     let link = LinkId(0);
     let mut now = Time::ZERO;

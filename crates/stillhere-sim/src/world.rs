@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use stillhere_core::event::{
-    Answer, Change, Identity, Input, LinkEnd, LinkId, Note, Output, Outputs, Peer as Address, Terms, Ticket,
+    Answer, Change, Identity, Input, LinkEnd, LinkId, Note, Output, Outputs, Peer as Address, Seat, Terms, Ticket,
 };
 use stillhere_core::peer::{LinkRequest, Peer, PeerCommand, PeerConfig, PeerEvent, PeerInput, PeerOutputs};
 use stillhere_core::shard::{Filter, SessionView, Shard};
@@ -91,7 +91,7 @@ impl World {
             let mut seed = shard_seed;
             seed[31] = index as u8;
             Server {
-                shard: Shard::new(terms.clone(), seed, shards == 1, Time::ZERO),
+                shard: Shard::new(terms.clone(), seed, Seat { index: index as u16, of: shards as u16 }, Time::ZERO),
                 free: VecDeque::new(),
                 wires: Vec::new(),
                 inbox: Vec::new(),
@@ -315,10 +315,21 @@ impl World {
     fn serve(&mut self, shard: usize, input: Input<'_>) {
         let mut out = Outputs::default();
         self.shards[shard].shard.handle(self.now, input, &mut out);
-        let Outputs { bytes, list } = out;
+        let Outputs { bytes, targets: all_targets, list } = out;
         for output in list {
             match output {
                 Output::Write { link, range } => self.send_to_client(shard, link, bytes[range].to_vec()),
+                Output::Fan { frames, targets } => {
+                    for link in &all_targets[targets] {
+                        self.send_to_client(shard, *link, frames.to_vec());
+                    }
+                }
+                Output::Word { to, word } => {
+                    let others = (0..self.shards.len()).filter(|other| *other != shard);
+                    for other in others.filter(|other| to.is_none_or(|to| usize::from(to) == *other)) {
+                        self.serve(other, Input::Word { from: shard as u16, word: word.clone() });
+                    }
+                }
                 Output::Close { link, .. } => {
                     if let Some(wire) = self.shards[shard].wires[link.0 as usize] {
                         let at = self.links[wire].last_to_client.max(self.now) + Duration::from_millis(1);
@@ -333,6 +344,8 @@ impl World {
                 Output::Note(Note::Changed { identity, change, .. }) => {
                     self.changes.push(Departure { identity, change });
                 }
+                // There is no store and no WebSocket in this world.
+                Output::Order { .. } | Output::Ping { .. } => {}
                 Output::Answer { .. } | Output::Keep(_) | Output::Forget(_) | Output::Note(_) => {}
             }
         }
@@ -343,7 +356,7 @@ impl World {
             let mut out = Outputs::default();
             self.shards[shard].shard.handle(self.now, Input::Claimed { ticket: Ticket(0), claim }, &mut out);
             let mut found = Answer::Unknown;
-            let Outputs { bytes, list } = out;
+            let Outputs { bytes, list, .. } = out;
             for output in list {
                 match output {
                     Output::Answer { answer, .. } => found = answer,

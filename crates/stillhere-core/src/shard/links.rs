@@ -396,7 +396,7 @@ impl Shard {
     }
 
     /// Writes a message to a v1 link.
-    pub(super) fn say(&mut self, id: LinkId, message: &ServerMessage<'_>, out: &mut Outputs) {
+    pub(super) fn say(&mut self, id: LinkId, message: &impl serde::Serialize, out: &mut Outputs) {
         let Some(link) = self.links.get_mut(id.0 as usize) else { return };
         debug_assert!(link.mode == Mode::V1, "nothing is ever written to a link that didn't ask for it");
         let start = out.bytes.len();
@@ -460,7 +460,8 @@ impl Shard {
     fn link_deadline(&self, id: LinkId, at: Time) -> Time {
         let Some(link) = self.link(id) else { return Time::NEVER };
         let limits = &self.terms.limits;
-        let first = if link.session == NO_SESSION { link.opened_at + limits.first_frame } else { Time::NEVER };
+        let nobody = link.session == NO_SESSION || (self.terms.identity.required && !self.is_user(link.session));
+        let first = if nobody { link.opened_at + limits.first_frame } else { Time::NEVER };
         let frame = if link.kept_bytes() > 0 {
             let ago_ms = low_millis(at).wrapping_sub(link.partial_since_ms);
             at - Duration::from_millis(u64::from(ago_ms)) + limits.frame_time

@@ -10,10 +10,12 @@
 //! - `links`: what arrives on a link, until it is known what the link speaks
 //! - `legacy`, `v1`: the two modes; `resume`: how v1 sessions begin, go on and return
 //! - `sessions`: what both have in common: signs of life, deadlines, ends
+//! - `chat`: users, rooms, messages and presence
 //! - `slots`: where links and sessions stand; `wheel`: when to look at what
 //! - `remembered`, `suspects`: bounded memories
 //! - `view`: what an operator sees
 
+mod chat;
 mod legacy;
 mod links;
 mod remembered;
@@ -31,13 +33,15 @@ use std::time::Duration;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::close::CloseCode;
-use crate::event::{Input, LinkId, Manner, Output, Outputs, Terms};
+use crate::event::{Input, LinkId, Manner, Output, Outputs, Seat, Terms};
 use crate::limits::{PULSE, STALL};
 use crate::secret::Entropy;
 use crate::session::Session;
 use crate::stats::Stats;
 use crate::time::Time;
 
+use chat::Lobby;
+pub use chat::{FarSignal, PresenceNews, Question, Row, Standing, Word};
 use links::Link;
 use remembered::Remembered;
 use resume::Waiting;
@@ -76,6 +80,7 @@ pub struct Shard {
     /// Whether other shards may hold a session that this one doesn't know.
     alone: bool,
     drain: Option<Drain>,
+    lobby: Lobby,
     /// Lent to the parser.
     scratch: String,
     stats: Stats,
@@ -108,9 +113,9 @@ struct Drain {
 }
 
 impl Shard {
-    /// A shard without sessions. `alone` says that there are no others to ask. `seed` must come from the system's
+    /// A shard without sessions. `seed` must come from the system's
     /// randomness: session names and secrets are made from it.
-    pub fn new(terms: Terms, seed: [u8; 32], alone: bool, now: Time) -> Shard {
+    pub fn new(terms: Terms, seed: [u8; 32], seat: Seat, now: Time) -> Shard {
         Shard {
             terms,
             entropy: Entropy::from_seed(seed),
@@ -125,8 +130,9 @@ impl Shard {
             remembered: Remembered::default(),
             suspects: Suspects::default(),
             wheel: Wheel::new(),
-            alone,
+            alone: seat.of <= 1,
             drain: None,
+            lobby: Lobby::new(seat),
             scratch: String::new(),
             stats: Stats::default(),
         }
@@ -162,8 +168,15 @@ impl Shard {
             }
             Input::Configure(terms) => self.configure(*terms, at),
             Input::Restore(keepsakes) => self.restore(keepsakes, at, out),
+            Input::Choked { link } => self.choke(link, true, at, out),
+            Input::Drained { link } => self.choke(link, false, at, out),
+            Input::Outcome { order, outcome } => self.outcome(order, outcome, at, out),
+            Input::News(news) => self.news(news, at, out),
+            Input::Word { from, word } => self.word(from, word, at, out),
+            Input::Announce { place, text } => self.announce(place.as_ref(), text, out),
         }
         self.sweep(at, out);
+        self.chat_due(at, out);
         self.clock.promised = self.next_deadline_from(now);
     }
 
@@ -208,7 +221,11 @@ impl Shard {
             return now + Duration::from_millis(1);
         }
         let look = self.wheel.next().map_or(Time::NEVER, |look| look + self.clock.behind);
-        look.min(now + PULSE)
+        let chat = match self.lobby.next_deadline() {
+            Time::NEVER => Time::NEVER,
+            due => due + self.clock.behind,
+        };
+        look.min(chat).min(now + PULSE)
     }
 
     /// Looks at what is due.

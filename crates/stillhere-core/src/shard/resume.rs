@@ -9,6 +9,7 @@ use std::time::Duration;
 use crate::close::{Cause, CloseCode};
 use crate::event::{Answer, Claim, Identity, Keepsake, LinkId, Manner, Note, Output, Outputs, Stale};
 use crate::limits::INTERVAL_MIN;
+use crate::name::Name;
 use crate::secret::{Secret, SecretHash, SessionId};
 use crate::session::{Moved, Session, V1, clamp_interval};
 use crate::stats::{Refused, Resumed};
@@ -18,15 +19,25 @@ use crate::wire::error::{ErrorCode, Refusal};
 use crate::wire::message::{BeatTerms, LimitTerms, RequestId, ResumeTerms, ServerMessage, Welcome};
 
 use super::Shard;
+use super::chat::{Arrival, Entrance};
 use super::links::{Ending, Fate, Flow, Link};
 
-/// A hello that waits for the other shards.
+/// A hello that waits for the other shards, or for the store.
 #[derive(Debug)]
 pub(super) struct Waiting {
     greeting: Greeting<'static>,
-    claim: Claim,
+    stage: Stage,
     /// Bytes that came after the hello.
     backlog: Vec<u8>,
+}
+
+/// What a hello waits for.
+#[derive(Debug)]
+enum Stage {
+    /// Whether another shard has the session.
+    Claimed(Claim),
+    /// Who the user is.
+    Entering { origin: Origin, asked: Option<Resumed> },
 }
 
 /// What a hello asked for, apart from the proof.
@@ -36,6 +47,7 @@ struct Greeting<'a> {
     client: Option<Cow<'a, str>>,
     user: Option<Cow<'a, str>>,
     interval: Option<Duration>,
+    token: Option<Cow<'a, str>>,
     /// How many pushes the client has received in the session it wants back.
     count: u64,
 }
@@ -53,6 +65,7 @@ impl Greeting<'_> {
             client: self.client.map(owned),
             user: self.user.map(owned),
             interval: self.interval,
+            token: self.token.map(owned),
             count: self.count,
         }
     }
@@ -83,6 +96,7 @@ impl Shard {
             client: hello.client,
             user: hello.user,
             interval: hello.interval_ms.map(|ms| clamp_interval(Duration::from_millis(ms))),
+            token: hello.token,
             count: hello.resume.as_ref().map_or(0, |resume| resume.count),
         };
         let Some(resume) = hello.resume else {
@@ -102,16 +116,30 @@ impl Shard {
     fn resume(&mut self, id: LinkId, greeting: Greeting<'_>, claim: Claim, at: Time, out: &mut Outputs) -> Flow {
         match self.verify(&claim) {
             Verdict::Unknown if !self.alone => {
-                let waiting = Waiting { greeting: greeting.into_owned(), claim, backlog: Vec::new() };
-                self.waiting.insert(id, Box::new(waiting));
-                if let Some(link) = self.link_mut(id) {
-                    link.traits = link.traits.waiting(true);
-                }
+                self.wait_for(id, greeting, Stage::Claimed(claim));
                 out.list.push(Output::Claim { link: id, claim });
                 Flow::Wait
             }
             verdict => self.conclude(id, greeting, &claim, verdict, at, out),
         }
+    }
+
+    /// Keeps a hello, and what comes behind it, until somebody has answered.
+    fn wait_for(&mut self, id: LinkId, greeting: Greeting<'_>, stage: Stage) {
+        let waiting = Waiting { greeting: greeting.into_owned(), stage, backlog: Vec::new() };
+        self.waiting.insert(id, Box::new(waiting));
+        if let Some(link) = self.link_mut(id) {
+            link.traits = link.traits.waiting(true);
+        }
+    }
+
+    /// What waited on a link, which waits no longer.
+    fn waited(&mut self, id: LinkId) -> Option<Waiting> {
+        let waiting = self.waiting.remove(&id)?;
+        if let Some(link) = self.link_mut(id) {
+            link.traits = link.traits.waiting(false);
+        }
+        Some(*waiting)
     }
 
     fn conclude(
@@ -168,8 +196,9 @@ impl Shard {
 
     /// Takes a session out, without its link.
     fn part_with(&mut self, key: u32, at: Time, out: &mut Outputs) -> Option<Session> {
+        let peer = self.sessions.get(key as usize)?.v1_part()?.peer;
+        self.pack_up(key, at, out);
         let session = self.sessions.get(key as usize)?;
-        let peer = session.v1_part()?.peer;
         match session.link() {
             Some(link) => self.close(link, Ending::replaced(), at, out),
             None => self.release(peer),
@@ -183,7 +212,7 @@ impl Shard {
     }
 
     /// Takes a session in that comes from another shard; it has no link yet.
-    fn adopt(&mut self, moved: Moved, at: Time) -> Option<u32> {
+    fn adopt(&mut self, moved: Moved, at: Time, out: &mut Outputs) -> Option<u32> {
         let Moved { mut session, now } = moved;
         session.rebase(now, at);
         let (identity, peer) = session.v1_part().map(|v1| (Identity::V1(v1.id), v1.peer))?;
@@ -192,18 +221,17 @@ impl Shard {
         *self.retained_by_address.entry(peer.without_port()).or_insert(0) += 1;
         let key = self.insert_session(identity, session);
         self.arm_session(key);
+        self.settle_in(key, at, out);
         Some(key)
     }
 
     /// The other shards have answered.
     pub(super) fn answered(&mut self, id: LinkId, answer: Answer, at: Time, out: &mut Outputs) {
-        let Some(waiting) = self.waiting.remove(&id) else {
-            return self.answered_in_vain(answer, at);
+        let claimed = self.waiting.get(&id).is_some_and(|waiting| matches!(waiting.stage, Stage::Claimed(_)));
+        let waited = if claimed { self.waited(id) } else { None };
+        let Some(Waiting { greeting, stage: Stage::Claimed(claim), backlog }) = waited else {
+            return self.answered_in_vain(answer, at, out);
         };
-        if let Some(link) = self.link_mut(id) {
-            link.traits = link.traits.waiting(false);
-        }
-        let Waiting { greeting, claim, backlog } = *waiting;
         let flow = match answer {
             // It may have come here while the others were asked.
             Answer::Unknown => {
@@ -212,21 +240,70 @@ impl Shard {
             }
             Answer::Refused(stale) => self.begin_refused(id, greeting, &claim, stale, at, out),
             Answer::Remembered(keepsake) => self.begin_again(id, greeting, *keepsake, &claim, at, out),
-            Answer::Live(moved) => match self.adopt(*moved, at) {
+            Answer::Live(moved) => match self.adopt(*moved, at, out) {
                 Some(key) => self.take_up(id, greeting, key, &claim, at, out),
                 None => Flow::Closed,
             },
         };
-        if flow == Flow::On {
-            self.frames(id, &backlog, at, out);
+        self.go_on(id, flow, &backlog, at, out);
+    }
+
+    /// What came behind a hello is handled now, or waits for the next answer.
+    fn go_on(&mut self, id: LinkId, flow: Flow, backlog: &[u8], at: Time, out: &mut Outputs) {
+        match flow {
+            Flow::On => self.frames(id, backlog, at, out),
+            Flow::Wait => self.keep_for_later(id, backlog, at, out),
+            Flow::Closed => {}
         }
     }
 
+    /// The store has said who the user is; whether the hello still waited for it.
+    pub(super) fn hello_goes_on(&mut self, id: LinkId, entrance: Entrance, at: Time, out: &mut Outputs) -> bool {
+        let Some(Waiting { greeting, stage: Stage::Entering { origin, asked }, backlog }) = self.waited(id) else {
+            return false;
+        };
+        let flow = self.settle(id, greeting, origin, asked, Some(entrance), at, out);
+        self.go_on(id, flow, &backlog, at, out);
+        true
+    }
+
+    /// The store has refused who the user claims to be.
+    pub(super) fn hello_refused(&mut self, id: LinkId, refused: crate::ledger::Refused, at: Time, out: &mut Outputs) {
+        let Some(Waiting { greeting, stage: Stage::Entering { origin, .. }, backlog }) = self.waited(id) else {
+            return;
+        };
+        let crate::ledger::Refused { refusal, retry, close } = refused;
+        self.refuse(id, greeting.re, refusal, retry, out);
+        if let Some(code) = close {
+            let retry_ms = retry.map(|retry| retry.as_millis() as u64);
+            let ending =
+                Ending { code: Some(code), cause: Cause::Limit, manner: Manner::Gently, retry_ms, fate: Fate::Forget };
+            return self.close(id, ending, at, out);
+        }
+        // Who shall come again must find what it came for.
+        if let (Some(secret), true) = (origin.previous, retry.is_some()) {
+            let keepsake = Keepsake {
+                session: origin.session,
+                secret,
+                previous: None,
+                generation: origin.generation,
+                user: origin.user,
+                account: origin.account,
+                client: origin.client,
+                interval: greeting.interval.unwrap_or(self.terms.interval),
+                closed: origin.returned,
+            };
+            let max = self.terms.limits.remembered;
+            self.remembered.insert(Identity::V1(origin.session), Some(keepsake), at, max, |_| {});
+        }
+        self.frames(id, &backlog, at, out);
+    }
+
     /// The link ended while the others were asked. What they gave stays here until the client comes again.
-    fn answered_in_vain(&mut self, answer: Answer, at: Time) {
+    fn answered_in_vain(&mut self, answer: Answer, at: Time, out: &mut Outputs) {
         match answer {
             Answer::Unknown | Answer::Refused(_) => {}
-            Answer::Live(moved) => drop(self.adopt(*moved, at)),
+            Answer::Live(moved) => drop(self.adopt(*moved, at, out)),
             Answer::Remembered(keepsake) => {
                 let max = self.terms.limits.remembered;
                 self.remembered.insert(Identity::V1(keepsake.session), Some(*keepsake), at, max, |_| {});
@@ -256,7 +333,7 @@ impl Shard {
         let session = self.entropy.session_id();
         let user = greeting.user.as_deref().map(Into::into);
         let client = greeting.client.as_deref().map(Into::into);
-        let origin = Origin { session, generation: 0, previous: None, user, client, returned: false };
+        let origin = Origin { session, generation: 0, previous: None, user, account: None, client, returned: false };
         self.found(id, greeting, origin, asked, at, out)
     }
 
@@ -275,6 +352,7 @@ impl Shard {
             generation: kept.generation,
             previous: Some(claim.secret),
             user: kept.user,
+            account: kept.account,
             client: kept.client,
             returned: kept.closed,
         };
@@ -290,7 +368,7 @@ impl Shard {
         }
     }
 
-    /// Puts a session on its first link here and welcomes it.
+    /// A session shall begin: at once, or when the store has said who the user is.
     fn found(
         &mut self,
         id: LinkId,
@@ -300,6 +378,36 @@ impl Shard {
         at: Time,
         out: &mut Outputs,
     ) -> Flow {
+        match self.arrival(greeting.user.as_deref(), greeting.token.as_deref(), origin.account.clone()) {
+            Ok(Arrival::Nobody) => self.settle(id, greeting, origin, asked, None, at, out),
+            Ok(Arrival::Ask(user, proof)) => {
+                self.wait_for(id, greeting, Stage::Entering { origin, asked });
+                self.order_for_hello(id, user, proof, out);
+                Flow::Wait
+            }
+            Err(refusal) => self.refuse(id, greeting.re, refusal, None, out),
+        }
+    }
+
+    /// Puts a session on its first link here and welcomes it.
+    #[expect(clippy::too_many_arguments, reason = "what was asked, what is known, and what was answered")]
+    fn settle(
+        &mut self,
+        id: LinkId,
+        greeting: Greeting<'_>,
+        origin: Origin,
+        asked: Option<Resumed>,
+        entrance: Option<Entrance>,
+        at: Time,
+        out: &mut Outputs,
+    ) -> Flow {
+        if let Some(Entrance { user, mailbox, .. }) = &entrance
+            && self.flaps(user, at)
+        {
+            let release = self.release_order(mailbox.stream);
+            out.list.push(release);
+            return self.close_flapping(id, at, out);
+        }
         let Some(peer) = self.peer_of(id) else { return Flow::Closed };
         let secret = self.entropy.secret();
         let v1 = V1 {
@@ -309,6 +417,8 @@ impl Shard {
             previous: origin.previous,
             generation: origin.generation.wrapping_add(1),
             user: origin.user,
+            chat: None,
+            replay: None,
             client: origin.client,
             peer,
             began_at: at,
@@ -322,11 +432,33 @@ impl Shard {
             adaptive: greeting.interval.is_none() && self.terms.interval < self.terms.interval_max,
             steady: 0,
             malformed: 0,
+            under_way: 0,
         };
         let interval = greeting.interval.unwrap_or(self.terms.interval);
         let session = Session::v1(&self.terms, id, interval, v1, at, origin.returned);
         let key = self.add_session(id, session, at, out);
-        self.welcome(id, greeting.re, key, &secret, asked, out)
+        let enters = entrance.is_some();
+        if let Some(entrance) = entrance {
+            self.become_user(key, entrance, at, out);
+        }
+        let flow = self.welcome(id, greeting.re, key, &secret, asked, out);
+        if enters {
+            self.after_entering(key, at, out);
+        }
+        flow
+    }
+
+    /// A user's links come and go too often.
+    fn close_flapping(&mut self, id: LinkId, at: Time, out: &mut Outputs) -> Flow {
+        let ending = Ending {
+            code: Some(CloseCode::Flapping),
+            cause: Cause::Limit,
+            manner: Manner::Gently,
+            retry_ms: Some(FLAPPING_RETRY.as_millis() as u64),
+            fate: Fate::Wait,
+        };
+        self.close(id, ending, at, out);
+        Flow::Closed
     }
 
     /// A live session goes on with this link; the old one, if it still hangs, is closed and can end nothing any more.
@@ -340,6 +472,10 @@ impl Shard {
         out: &mut Outputs,
     ) -> Flow {
         let Some(peer) = self.peer_of(id) else { return Flow::Closed };
+        let user = self.v1_mut(key).and_then(|v1| Some(v1.chat.as_deref()?.user.clone()));
+        if user.is_some_and(|user| self.flaps(&user, at)) {
+            return self.close_flapping(id, at, out);
+        }
         match self.sessions.get(key as usize).and_then(Session::link) {
             Some(old) => self.close(old, Ending::replaced(), at, out),
             None => {
@@ -360,10 +496,11 @@ impl Shard {
         v1.peer = peer;
         v1.ask = None;
         v1.steady = 0;
-        let result = if greeting.count == v1.pushes { Resumed::Whole } else { Resumed::Gap };
-        if result == Resumed::Gap {
-            (v1.pushes, v1.acked) = (0, 0);
-        }
+        let rest = match v1.replay.as_deref() {
+            Some(replay) => replay.after(greeting.count),
+            None => (greeting.count == v1.pushes).then(Vec::new),
+        };
+        let result = if rest.is_some() { Resumed::Whole } else { Resumed::Gap };
         if let Some(interval) = greeting.interval {
             v1.adaptive = false;
             session.set_interval(interval);
@@ -373,8 +510,18 @@ impl Shard {
         }
         let changed = session.relink(id, at);
         self.attach(id, key, at);
+        match rest {
+            Some(_) => self.acknowledge(key, greeting.count, out),
+            None => self.count_anew(key, at, out),
+        }
+        let flow = self.welcome(id, greeting.re, key, &secret, Some(result), out);
+        for frames in rest.unwrap_or_default() {
+            self.write_again(id, frames, out);
+        }
         self.report(key, changed, out);
-        self.welcome(id, greeting.re, key, &secret, Some(result), out)
+        self.refresh(key, at, out);
+        self.unpack(key, out);
+        flow
     }
 
     fn welcome(
@@ -395,6 +542,7 @@ impl Shard {
             generation: v1.generation,
             user: v1.user.as_deref().map(Into::into),
             resumed,
+            rooms: if asked == Some(Resumed::Gap) { self.heads(key) } else { Default::default() },
             reason: asked.filter(|_| !resumed).map(|result| result.name().to_owned()),
             beat: BeatTerms {
                 interval_ms: session.watch().interval().as_millis() as u64,
@@ -492,12 +640,17 @@ impl Shard {
     }
 }
 
+/// When a user whose links come and go too often may come back.
+const FLAPPING_RETRY: Duration = Duration::from_secs(30);
+
 /// What a new session starts from.
+#[derive(Debug)]
 struct Origin {
     session: SessionId,
     generation: u32,
     previous: Option<SecretHash>,
     user: Option<Box<str>>,
+    account: Option<Name>,
     client: Option<Box<str>>,
     returned: bool,
 }

@@ -119,6 +119,7 @@ impl Shard {
     pub(super) fn report(&mut self, key: u32, changed: Option<Changed>, out: &mut Outputs) {
         let Some(changed) = changed else { return };
         self.stats.changed(&changed);
+        self.refresh(key, changed.change.at, out);
         let Some(identity) = identity_of(&self.sessions, &self.links, key) else { return };
         let user = self.sessions.get(key as usize).and_then(|session| session.v1_part()?.user.clone());
         let Changed { from, change } = changed;
@@ -156,6 +157,10 @@ impl Shard {
         if let Some(session) = self.sessions.get_mut(key as usize) {
             session.unlink(at);
         }
+        if let Some(chat) = self.v1_mut(key).and_then(|v1| v1.chat.as_deref_mut()) {
+            chat.choked_at = None;
+        }
+        self.refresh(key, at, out);
         self.arm_session(key);
     }
 
@@ -172,7 +177,7 @@ impl Shard {
     }
 
     /// Ends a v1 session that has no link.
-    fn finish_unlinked(
+    pub(super) fn finish_unlinked(
         &mut self,
         key: u32,
         code: CloseCode,
@@ -207,9 +212,10 @@ impl Shard {
 
     /// Ends a session; `peer` is where its link comes or came from.
     pub(super) fn finish(&mut self, key: u32, peer: Peer, cause: Cause, remember: bool, at: Time, out: &mut Outputs) {
+        let keepsake = self.sessions.get(key as usize).and_then(|session| session.keepsake(true));
+        self.drop_chat(key, cause, out);
         let Some(mut session) = self.take_session(key, peer) else { return };
         let identity = session.identity(peer);
-        let keepsake = session.keepsake(true);
         self.ended(identity, &mut session, cause, at, out);
         if !remember {
             out.list.extend(forget(identity));

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::close::Cause;
 use crate::detector::Status;
-use crate::event::{Change, Closed, Identity, LinkEnd, Note, Peer};
+use crate::event::{Change, Closed, Identity, LinkEnd, Note, Peer, Seat};
 use crate::profile::Profile;
 use crate::wire::frame::{Decoder, write_frame};
 
@@ -62,7 +62,12 @@ impl World {
 
     fn numbered(terms: Terms, seed: u8, alone: bool) -> World {
         World {
-            shard: Shard::new(terms, [seed; 32], alone, Time::ZERO),
+            shard: Shard::new(
+                terms,
+                [seed; 32],
+                if alone { Seat::ALONE } else { Seat { index: 0, of: 2 } },
+                Time::ZERO,
+            ),
             now: Time::ZERO,
             next_link: 0,
             written: HashMap::new(),
@@ -83,6 +88,12 @@ impl World {
                 }
                 Output::Close { link, manner, .. } => {
                     assert!(self.closes.insert(link, manner).is_none(), "a link is closed once");
+                }
+                Output::Fan { frames, targets } => {
+                    for link in &out.targets[targets] {
+                        assert!(!self.closes.contains_key(link), "nothing is written to a closed link");
+                        self.written.entry(*link).or_default().extend_from_slice(&frames);
+                    }
                 }
                 Output::Note(note) => self.notes.push_back(note),
                 output => self.other.push(output),

@@ -33,8 +33,11 @@ impl Shard {
         if self.v1_life(key, at, out) == Flow::Closed {
             return Flow::Closed;
         }
-        if let (Some(ack), Some(v1)) = (ack, self.v1_mut(key)) {
-            v1.acked = ack.min(v1.pushes);
+        if let Some(ack) = ack {
+            self.acknowledge(key, ack, out);
+        }
+        if self.terms.identity.required && matches!(op, Ok(Op::Beat { .. } | Op::Status(_))) && !self.is_user(key) {
+            return self.refuse(id, re, ErrorCode::LOGIN_FIRST.because("this server serves only users"), None, out);
         }
         match op {
             Ok(Op::Beat { t, re: answer }) => self.beat(id, key, Beat { re, t, answer }, at, out),
@@ -63,7 +66,12 @@ impl Shard {
                 self.close(id, ending, at, out);
                 Flow::Closed
             }
-            Ok(Op::Ask(_)) => self.refuse(id, re, ErrorCode::LOGIN_FIRST.because("log in first"), None, out),
+            Ok(Op::Ask(ask)) => {
+                let acted = self.sessions.get_mut(key as usize).and_then(|session| session.act(at));
+                self.report(key, acted, out);
+                self.arm_session(key);
+                self.ask(id, key, re, *ask, at, out)
+            }
             Err(refusal) => self.refuse(id, re, refusal, None, out),
         }
     }
@@ -120,13 +128,13 @@ impl Shard {
         };
         self.say(id, &reply, out);
         if measure && beat.answer.is_none() {
-            self.ask(key, at, out);
+            self.ask_for_beat(key, at, out);
         }
         Flow::On
     }
 
     /// Asks a v1 client for a beat at once.
-    fn ask(&mut self, key: u32, at: Time, out: &mut Outputs) {
+    fn ask_for_beat(&mut self, key: u32, at: Time, out: &mut Outputs) {
         let Some(session) = self.sessions.get_mut(key as usize) else { return };
         let Some(link) = session.link() else { return };
         let Some(v1) = session.v1_part_mut() else { return };
@@ -142,7 +150,7 @@ impl Shard {
         let Some(v1) = self.v1_mut(key) else { return };
         v1.steady = 0;
         if self.terms.ask_at == Some(nth) {
-            self.ask(key, at, out);
+            self.ask_for_beat(key, at, out);
         }
     }
 
@@ -181,6 +189,11 @@ impl Shard {
     pub(super) fn keep(&mut self, key: u32, out: &mut Outputs) {
         let keepsake = self.sessions.get(key as usize).and_then(|session| session.keepsake(false));
         out.list.extend(keepsake.map(Output::Keep));
+    }
+
+    /// Whether a session's client is a user.
+    pub(super) fn is_user(&self, key: u32) -> bool {
+        self.sessions.get(key as usize).and_then(|session| session.v1_part()).is_some_and(|v1| v1.chat.is_some())
     }
 
     pub(super) fn v1_mut(&mut self, key: u32) -> Option<&mut V1> {

@@ -70,6 +70,9 @@ pub struct Welcome {
     pub user: Option<String>,
     /// Whether the session goes on without a gap.
     pub resumed: bool,
+    /// After a gap: the rooms that the session is in, each with its newest seq.
+    #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
+    pub rooms: std::collections::BTreeMap<String, u64>,
     /// Why it doesn't, if a resume was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -217,6 +217,7 @@ fn op_meaning(op: &Op<'_>) -> String {
         }
         Op::Status(status) => format!("status {}", status.name()),
         Op::Bye => "bye".to_owned(),
+        Op::Ask(ask) => format!("ask {ask:?}"),
         Op::Hello(hello) => {
             let client = hello.client.as_ref().map(|client| format!(" client {client}"));
             let user = hello.user.as_ref().map(|user| format!(" user {user}"));

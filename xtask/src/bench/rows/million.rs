@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rustix::time::{ClockId, clock_gettime};
-use stillhere_core::event::{Input, LinkId, Outputs, Terms};
-use stillhere_core::limits::Limits;
+use stillhere_core::event::{Input, LinkId, Outputs, Seat, Terms};
 use stillhere_core::profile::Profile;
 use stillhere_core::shard::Shard;
 use stillhere_core::time::Time;
@@ -63,17 +62,13 @@ impl Crowd {
     fn new() -> Crowd {
         let profile = Profile::default();
         let terms = Terms {
-            rule: profile.rule,
             interval: INTERVAL,
             interval_max: INTERVAL,
-            leave_hold: profile.leave_hold,
             ask_at: None,
-            legacy: true,
-            insecure: false,
-            limits: Limits::default(),
             node: "bench".into(),
+            ..Terms::of(&profile)
         };
-        let shard = Shard::new(terms, [1; 32], true, Time::ZERO);
+        let shard = Shard::new(terms, [1; 32], Seat::ALONE, Time::ZERO);
         let (out, zero) = (Outputs::default(), Duration::ZERO);
         Crowd { shard, out, now: Time::ZERO, next: 0, upkeep: zero, beats: zero }
     }
