@@ -13,6 +13,7 @@ pub mod detector;
 pub mod event;
 pub mod life;
 pub mod limits;
+pub mod name;
 pub mod peer;
 pub mod profile;
 pub mod secret;
