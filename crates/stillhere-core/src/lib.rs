@@ -23,5 +23,6 @@ pub mod session;
 pub mod shard;
 pub mod stats;
 pub mod text;
+pub mod throttle;
 pub mod time;
 pub mod wire;
