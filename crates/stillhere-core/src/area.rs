@@ -261,6 +261,14 @@ mod tests {
     }
 
     #[test]
+    fn rounding_hides_no_neighbour() {
+        // The difference rounds to the radius, while cells as wide as the radius would have another one between.
+        let mut grid = Grid::new(0.1).unwrap();
+        grid.place(1, point(-5e-324, 0.0));
+        assert_eq!(near(&grid, point(0.1, 0.0)), [1]);
+    }
+
+    #[test]
     fn the_cells_are_those_that_have_members() {
         let mut grid = Grid::new(1.0).unwrap();
         for step in 0..10_000 {
