@@ -9,6 +9,7 @@
 //! Who calls it: `stillhere-server` puts sockets and timers around a shard, `stillhere-client` around a peer.
 
 pub mod area;
+pub mod bigram;
 pub mod close;
 pub mod detector;
 pub mod event;
