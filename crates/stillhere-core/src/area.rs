@@ -261,6 +261,14 @@ mod tests {
     }
 
     #[test]
+    fn rounding_hides_no_neighbour() {
+        // The difference rounds to the radius, while cells as wide as the radius would have another one between.
+        let mut grid = Grid::new(0.1).unwrap();
+        grid.place(1, point(-5e-324, 0.0));
+        assert_eq!(near(&grid, point(0.1, 0.0)), [1]);
+    }
+
+    #[test]
     fn the_cells_are_those_that_have_members() {
         let mut grid = Grid::new(1.0).unwrap();
         for step in 0..10_000 {
@@ -278,12 +286,10 @@ mod tests {
     #[test]
     fn points_at_the_far_end_of_the_finest_grid_find_each_other() {
         let mut grid = Grid::new(RADIUS_MIN).unwrap();
-        let mut x = COORDINATE_MAX - 0.01;
-        let mut xs = Vec::new();
-        while x <= COORDINATE_MAX {
-            xs.push(x);
-            x = x.next_up();
-        }
+        // Three radii, in steps of a few of the smallest differences that there are here.
+        let step = 13.0 * (COORDINATE_MAX - COORDINATE_MAX.next_down());
+        let xs: Vec<f64> = (0..2000).map(|n| COORDINATE_MAX - f64::from(n) * step).collect();
+        assert!(xs[0] - xs[1999] > 3.0 * RADIUS_MIN);
         for (member, x) in xs.iter().enumerate() {
             grid.place(member as u32, point(*x, -COORDINATE_MAX));
         }
@@ -308,7 +314,7 @@ mod tests {
             4 => (-8i32..8).prop_map(f64::from),
             // Multiples of the widths of cells, and the numbers beside them.
             4 => (-8i32..8, 0usize..4, -1i8..2).prop_map(|(n, radius, side)| {
-                let border = f64::from(n) * RADII[radius] * (1.0 + SLACK);
+                let border = (f64::from(n) * RADII[radius] * (1.0 + SLACK)).clamp(-9e8, 9e8);
                 match side { -1 => border.next_down(), 0 => border, _ => border.next_up() }
             }),
             1 => prop_oneof![Just(-0.0), Just(1e9), Just(-1e9), Just(1e9 - 1.0), -1e9f64..1e9],

@@ -10,6 +10,7 @@
 
 pub mod area;
 pub mod chat;
+pub mod bigram;
 pub mod close;
 pub mod detector;
 pub mod event;
