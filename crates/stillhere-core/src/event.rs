@@ -13,6 +13,7 @@ use crate::limits::Limits;
 use crate::profile::Profile;
 use crate::secret::{SecretHash, SessionId};
 use crate::session::Moved;
+use crate::stats::Refused;
 use crate::time::Time;
 
 /// A link's number, chosen by whoever owns the socket: small and dense, reused after the link has ended.
@@ -122,6 +123,50 @@ impl Mode {
     }
 }
 
+/// What carries a link's frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[repr(u8)]
+pub enum Transport {
+    /// Frames on plain TCP.
+    #[default]
+    #[serde(rename = "tcp")]
+    Tcp,
+    /// Frames inside TLS.
+    #[serde(rename = "tls")]
+    Tls,
+    /// A WebSocket on plain TCP.
+    #[serde(rename = "ws")]
+    WebSocket,
+    /// A WebSocket inside TLS.
+    #[serde(rename = "wss")]
+    WebSocketTls,
+}
+
+impl Transport {
+    /// Every transport, in order.
+    pub const ALL: [Transport; 4] = [Transport::Tcp, Transport::Tls, Transport::WebSocket, Transport::WebSocketTls];
+
+    /// The word in the API and in metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+            Transport::WebSocket => "ws",
+            Transport::WebSocketTls => "wss",
+        }
+    }
+
+    /// Whether nobody on the way can read what is said.
+    pub const fn is_secret(self) -> bool {
+        matches!(self, Transport::Tls | Transport::WebSocketTls)
+    }
+
+    /// Whether the peer answers pings, however quiet its program is.
+    pub const fn has_pings(self) -> bool {
+        matches!(self, Transport::WebSocket | Transport::WebSocketTls)
+    }
+}
+
 /// What happens to a shard.
 #[derive(Debug)]
 pub enum Input<'a> {
@@ -138,6 +183,33 @@ pub enum Input<'a> {
         link: LinkId,
         /// Any number of bytes; frames need not be whole.
         bytes: &'a [u8],
+    },
+    /// A link is found to be carried by something else than plain TCP, which every link is at first. Comes before its
+    /// bytes; from TLS to a WebSocket inside it is a second time.
+    Upgraded {
+        /// The link.
+        link: LinkId,
+        /// What carries it from now on.
+        transport: Transport,
+    },
+    /// The transport heard of the peer without a frame, such as a WebSocket's pong: life, as a frame of length 0 is.
+    Heard {
+        /// The link.
+        link: LinkId,
+    },
+    /// The transport can make no frames of what arrived: dealt with as a bad frame.
+    Garbled {
+        /// The link.
+        link: LinkId,
+    },
+    /// The transport won't go on with a link; it is closed without a word of ours.
+    TurnedAway {
+        /// The link.
+        link: LinkId,
+        /// What it is closed with.
+        code: CloseCode,
+        /// What it is counted as.
+        reason: Refused,
     },
     /// A link ended by itself. (Those that the shard closes end with their [`Output::Close`].)
     Ended {
@@ -248,6 +320,13 @@ pub enum Output {
         link: LinkId,
         /// How.
         manner: Manner,
+        /// Why, if it is the server that ends it.
+        code: Option<CloseCode>,
+    },
+    /// Ask the peer for a sign of life below the frames; only where [`Transport::has_pings`].
+    Ping {
+        /// The link.
+        link: LinkId,
     },
     /// Ask the other shards for a session, and come back with [`Input::Answered`].
     Claim {
@@ -367,6 +446,8 @@ pub struct Closed {
     pub user: Option<Box<str>>,
     /// What was spoken.
     pub mode: Mode,
+    /// What carried the link; `None` if there was none.
+    pub transport: Option<Transport>,
     /// Why the server closed it; `None` if the peer left.
     pub code: Option<CloseCode>,
     /// Why the session changed with it.

@@ -4,16 +4,26 @@ use std::time::Duration;
 
 use crate::close::{Cause, CloseCode};
 use crate::detector::Status;
-use crate::event::Mode;
+use crate::event::{Mode, Transport};
 use crate::session::Changed;
 
 /// Why something was turned away before it could become a session's affair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
-    /// The first byte was TLS's.
+    /// The first byte was TLS's, and there is no certificate, no agreement, or no end of the handshake in time.
     Tls,
-    /// The first byte was HTTP's.
+    /// HTTP, but no request that could become a WebSocket: another method or version, malformed, too long or too slow.
     Http,
+    /// An HTTP request for another path than the WebSocket's.
+    Path,
+    /// An HTTP request that isn't, or not rightly, for a WebSocket.
+    Upgrade,
+    /// A page of another origin asked for a WebSocket.
+    Origin,
+    /// A PROXY header from an address that no proxy is expected at.
+    Proxy,
+    /// What transports hold of incomplete messages would exceed its bound.
+    Memory,
     /// The first byte was no protocol's that is spoken here.
     Protocol,
     /// A legacy client, and those aren't served.
@@ -30,9 +40,14 @@ pub enum Refused {
 
 impl Refused {
     /// Every reason, in order.
-    pub const ALL: [Refused; 8] = [
+    pub const ALL: [Refused; 13] = [
         Refused::Tls,
         Refused::Http,
+        Refused::Path,
+        Refused::Upgrade,
+        Refused::Origin,
+        Refused::Proxy,
+        Refused::Memory,
         Refused::Protocol,
         Refused::Legacy,
         Refused::StaleSecret,
@@ -41,11 +56,26 @@ impl Refused {
         Refused::Plaintext,
     ];
 
+    /// What first bytes that aren't a frame's look like.
+    pub fn by_greeting(bytes: &[u8]) -> Refused {
+        match bytes {
+            [0x16, ..] => Refused::Tls,
+            [0x0d, ..] | [b'P', b'R', b'O', b'X', b'Y', b' ', ..] => Refused::Proxy,
+            [b'A'..=b'Z', ..] => Refused::Http,
+            _ => Refused::Protocol,
+        }
+    }
+
     /// The word in metrics.
     pub const fn name(self) -> &'static str {
         match self {
             Refused::Tls => "tls",
             Refused::Http => "http",
+            Refused::Path => "path",
+            Refused::Upgrade => "upgrade",
+            Refused::Origin => "origin",
+            Refused::Proxy => "proxy",
+            Refused::Memory => "memory",
             Refused::Protocol => "protocol",
             Refused::Legacy => "legacy",
             Refused::StaleSecret => "stale_secret",
@@ -145,8 +175,8 @@ impl Histogram {
 /// Everything a shard counts. Totals since the start, except `links` and `sessions`, which are as of now.
 #[derive(Clone, Debug)]
 pub struct Stats {
-    /// Links by [`Mode`].
-    pub links: [u64; 3],
+    /// Links by [`Transport`] and [`Mode`].
+    pub links: [[u64; Mode::ALL.len()]; Transport::ALL.len()],
     /// Sessions by [`Status`]; none is ever `close`.
     pub sessions: [u64; 3],
     /// v1 sessions without a link.
@@ -196,7 +226,7 @@ pub struct Stats {
 impl Default for Stats {
     fn default() -> Stats {
         Stats {
-            links: [0; 3],
+            links: Default::default(),
             sessions: [0; 3],
             retained: 0,
             remembered: 0,
@@ -233,9 +263,14 @@ impl Stats {
         }
     }
 
-    pub(crate) fn link_mode(&mut self, from: Mode, to: Mode) {
-        self.links[from as usize] -= 1;
-        self.links[to as usize] += 1;
+    /// Links of any kind.
+    pub fn links_open(&self) -> u64 {
+        self.links.as_flattened().iter().sum()
+    }
+
+    pub(crate) fn link_changed(&mut self, from: (Transport, Mode), to: (Transport, Mode)) {
+        self.links[from.0 as usize][from.1 as usize] -= 1;
+        self.links[to.0 as usize][to.1 as usize] += 1;
     }
 
     /// Adds another shard's numbers.
@@ -245,7 +280,7 @@ impl Stats {
                 *mine += theirs;
             }
         }
-        add_all(&mut self.links, &other.links);
+        add_all(self.links.as_flattened_mut(), other.links.as_flattened());
         add_all(&mut self.sessions, &other.sessions);
         add_all(&mut self.beats, &other.beats);
         add_all(&mut self.closes, &other.closes);

@@ -92,7 +92,8 @@ pub(crate) struct SessionRow {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) client: Option<Box<str>>,
     pub(crate) mode: Mode,
-    pub(crate) transport: &'static str,
+    /// Plain TCP's while there is no link.
+    pub(crate) transport: Transport,
     pub(crate) linked: bool,
     pub(crate) status: Status,
     pub(crate) cause: Option<Cause>,
@@ -138,7 +139,8 @@ pub(crate) struct ClosedEntry {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) user: Option<Box<str>>,
     pub(crate) mode: Mode,
-    pub(crate) transport: &'static str,
+    /// Plain TCP's while there is no link.
+    pub(crate) transport: Transport,
     pub(crate) code: Option<u16>,
     pub(crate) name: Option<&'static str>,
     pub(crate) cause: Option<Cause>,
@@ -149,9 +151,6 @@ pub(crate) struct ClosedEntry {
     pub(crate) opened: String,
     pub(crate) closed: String,
 }
-
-/// The only transport so far.
-const TRANSPORT: &str = "tcp";
 
 impl SessionRow {
     /// `moment` is that at which the view was taken.
@@ -164,7 +163,7 @@ impl SessionRow {
             user: view.user,
             client: view.client,
             mode: view.mode,
-            transport: TRANSPORT,
+            transport: view.transport.unwrap_or_default(),
             linked: view.linked,
             status: view.status,
             cause: view.cause,
@@ -205,7 +204,7 @@ impl ClosedEntry {
             peer: closed.peer.to_string(),
             user: closed.user,
             mode: closed.mode,
-            transport: TRANSPORT,
+            transport: closed.transport.unwrap_or_default(),
             code: closed.code.map(|code| code.number()),
             name: closed.code.map(|code| code.name()),
             cause: closed.cause,

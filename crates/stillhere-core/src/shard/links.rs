@@ -4,7 +4,7 @@ use std::mem;
 use std::time::Duration;
 
 use crate::close::{Cause, CloseCode};
-use crate::event::{Closed, LinkEnd, LinkId, Manner, Mode, Note, Output, Outputs, Peer};
+use crate::event::{Closed, LinkEnd, LinkId, Manner, Mode, Note, Output, Outputs, Peer, Transport};
 use crate::stats::Refused;
 use crate::time::Time;
 use crate::wire::body::{self, Body, Op};
@@ -19,8 +19,7 @@ use super::{DISARMED, Shard};
 pub(super) struct Link {
     pub(super) peer: Peer,
     pub(super) mode: Mode,
-    /// Set once the link has said hello and another shard was asked for its session.
-    pub(super) waits: bool,
+    pub(super) traits: Traits,
     /// The key of its session, or [`NO_SESSION`].
     pub(super) session: u32,
     armed: u32,
@@ -32,6 +31,31 @@ pub(super) struct Link {
     pub(super) bytes_out: u64,
     /// When the next frame would have come if frames came at the allowed rate (GCRA's theoretical arrival time).
     due_at: Time,
+}
+
+/// What carries a link and whether it waits, in a byte: one more would make every link larger by eight.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Traits(u8);
+
+impl Traits {
+    const WAITS: u8 = 1 << 7;
+
+    pub(super) fn transport(self) -> Transport {
+        Transport::ALL[usize::from(self.0 & !Traits::WAITS)]
+    }
+
+    /// Whether the link has said hello and another shard was asked for its session.
+    pub(super) fn waits(self) -> bool {
+        self.0 & Traits::WAITS != 0
+    }
+
+    pub(super) fn carried_by(self, transport: Transport) -> Traits {
+        Traits(self.0 & Traits::WAITS | transport as u8)
+    }
+
+    pub(super) fn waiting(self, waits: bool) -> Traits {
+        Traits(self.0 & !Traits::WAITS | if waits { Traits::WAITS } else { 0 })
+    }
 }
 
 /// The session key of a link that has none.
@@ -99,7 +123,7 @@ impl Shard {
         let link = Link {
             peer,
             mode: Mode::Unknown,
-            waits: false,
+            traits: Traits::default(),
             session: NO_SESSION,
             armed: DISARMED,
             partial_since_ms: 0,
@@ -111,21 +135,36 @@ impl Shard {
         };
         self.links.put(id.0 as usize, link);
         self.stats.links_opened += 1;
-        self.stats.links[Mode::Unknown as usize] += 1;
+        self.stats.links[Transport::Tcp as usize][Mode::Unknown as usize] += 1;
         self.arm_link(id, at);
+    }
+
+    pub(super) fn upgraded(&mut self, id: LinkId, transport: Transport) {
+        let Some(link) = self.links.get_mut(id.0 as usize) else { return };
+        self.stats.link_changed((link.traits.transport(), link.mode), (transport, link.mode));
+        link.traits = link.traits.carried_by(transport);
+    }
+
+    /// A sign of life without a frame: what a frame of length 0 does.
+    pub(super) fn heard(&mut self, id: LinkId, at: Time, out: &mut Outputs) {
+        if !self.pace(id, at) {
+            return self.close_link(id, CloseCode::RateLimited, Manner::Gently, at, out);
+        }
+        self.body(id, Body::Empty, at, out);
     }
 
     pub(super) fn received(&mut self, id: LinkId, bytes: &[u8], at: Time, out: &mut Outputs) {
         let Some(link) = self.link_mut(id) else { return };
         let first = link.bytes_in == 0;
         link.bytes_in += bytes.len() as u64;
-        let waits = link.waits;
+        let waits = link.traits.waits();
         self.stats.bytes_in += bytes.len() as u64;
         if waits {
             return self.keep_for_later(id, bytes, at, out);
         }
-        if first && let Some(&byte) = bytes.first().filter(|byte| **byte != 0) {
-            return self.turn_away(id, byte, at, out);
+        if first && bytes.first().is_some_and(|byte| *byte != 0) {
+            let reason = Refused::by_greeting(bytes);
+            return self.turn_away(id, CloseCode::BadFrame, reason, at, out);
         }
         self.frames(id, bytes, at, out);
     }
@@ -242,15 +281,13 @@ impl Shard {
         true
     }
 
-    /// A first byte that is no native frame's: closed without a word, and counted by what it looks like.
-    fn turn_away(&mut self, id: LinkId, first_byte: u8, at: Time, out: &mut Outputs) {
-        let reason = match first_byte {
-            0x16 => Refused::Tls,
-            b'A'..=b'Z' => Refused::Http,
-            _ => Refused::Protocol,
-        };
+    /// Somebody who isn't spoken with here: closed without a word, and counted.
+    pub(super) fn turn_away(&mut self, id: LinkId, code: CloseCode, reason: Refused, at: Time, out: &mut Outputs) {
+        if self.link(id).is_none() {
+            return;
+        }
         self.stats.refused[reason as usize] += 1;
-        self.close_link(id, CloseCode::BadFrame, Manner::AtOnce, at, out);
+        self.close_link(id, code, Manner::AtOnce, at, out);
     }
 
     /// Something unreadable: the link is closed; a v1 client that does so again and again shall not come back.
@@ -288,7 +325,7 @@ impl Shard {
             self.say(id, &bye, out);
         }
         let manner = if v1 || ending.manner == Manner::Abort { ending.manner } else { Manner::AtOnce };
-        out.list.push(Output::Close { link: id, manner });
+        out.list.push(Output::Close { link: id, manner, code: ending.code });
         self.link_gone(id, ending, at, out);
     }
 
@@ -308,7 +345,7 @@ impl Shard {
             Some(code) => self.stats.closes[code.index()] += 1,
             None => self.stats.ends += 1,
         }
-        self.stats.links[link.mode as usize] -= 1;
+        self.stats.links[link.traits.transport() as usize][link.mode as usize] -= 1;
         self.stats.partial_bytes -= link.kept_bytes() as u64;
         self.waiting.remove(&id);
         let mut closed = Closed {
@@ -316,6 +353,7 @@ impl Shard {
             peer: link.peer,
             user: None,
             mode: link.mode,
+            transport: Some(link.traits.transport()),
             code: ending.code,
             cause: None,
             beats: 0,
@@ -375,7 +413,7 @@ impl Shard {
 
     /// Sees to it that a link is looked at when its own deadline has come.
     pub(super) fn arm_link(&mut self, id: LinkId, at: Time) {
-        let deadline = self.link_deadline(id, at);
+        let deadline = self.link_deadline(id, at).min(self.ping_due(id, at));
         let Some(link) = self.links.get_mut(id.0 as usize) else { return };
         if deadline == Time::NEVER {
             return;
@@ -392,12 +430,30 @@ impl Shard {
             Some(link) if link.armed == tick => link.armed = DISARMED,
             Some(_) | None => return,
         }
-        if self.link_deadline(id, at) > at {
-            return self.arm_link(id, at);
+        if self.link_deadline(id, at) <= at {
+            let incomplete = self.link(id).is_some_and(|link| link.session != NO_SESSION);
+            let code = if incomplete { CloseCode::BadFrame } else { CloseCode::NoHello };
+            return self.close_link(id, code, Manner::Gently, at, out);
         }
-        let incomplete = self.link(id).is_some_and(|link| link.session != NO_SESSION);
-        let code = if incomplete { CloseCode::BadFrame } else { CloseCode::NoHello };
-        self.close_link(id, code, Manner::Gently, at, out);
+        if self.quiet(id).is_some_and(|(heard_at, interval)| heard_at + interval <= at) {
+            out.list.push(Output::Ping { link: id });
+        }
+        self.arm_link(id, at);
+    }
+
+    /// When the session of a link that can be pinged was last heard of, and its interval.
+    fn quiet(&self, id: LinkId) -> Option<(Time, Duration)> {
+        let link = self.link(id).filter(|link| link.traits.transport().has_pings())?;
+        let life = self.sessions.get(link.session as usize)?.watch();
+        Some((life.heard_at(), life.interval()))
+    }
+
+    /// When a link is to be pinged: at each whole interval since it was last heard of.
+    fn ping_due(&self, id: LinkId, at: Time) -> Time {
+        let Some((heard_at, interval)) = self.quiet(id) else { return Time::NEVER };
+        let interval_us = interval.as_micros() as u64;
+        let passed = at.since(heard_at).as_micros() as u64 / interval_us.max(1);
+        heard_at + Duration::from_micros((passed + 1).saturating_mul(interval_us))
     }
 
     /// When a link must have a session, or must have completed its frame.
@@ -416,7 +472,8 @@ impl Shard {
 
     pub(super) fn set_mode(&mut self, id: LinkId, mode: Mode) {
         let Some(link) = self.links.get_mut(id.0 as usize) else { return };
-        self.stats.link_mode(link.mode, mode);
+        let transport = link.traits.transport();
+        self.stats.link_changed((transport, link.mode), (transport, mode));
         link.mode = mode;
     }
 

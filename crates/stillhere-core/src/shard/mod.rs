@@ -138,6 +138,10 @@ impl Shard {
         match input {
             Input::Opened { link, peer } => self.link_opened(link, peer, at),
             Input::Received { link, bytes } => self.received(link, bytes, at, out),
+            Input::Upgraded { link, transport } => self.upgraded(link, transport),
+            Input::Heard { link } => self.heard(link, at, out),
+            Input::Garbled { link } => self.bad_frame(link, at, out),
+            Input::TurnedAway { link, code, reason } => self.turn_away(link, code, reason, at, out),
             Input::Ended { link, end } => self.link_ended(link, end, at, out),
             Input::Failed { link } => self.close_link(link, CloseCode::ServerError, Manner::Abort, at, out),
             Input::Tick { wall_ms } => {

@@ -18,7 +18,7 @@ use crate::wire::error::{ErrorCode, Refusal};
 use crate::wire::message::{BeatTerms, LimitTerms, RequestId, ResumeTerms, ServerMessage, Welcome};
 
 use super::Shard;
-use super::links::{Ending, Fate, Flow};
+use super::links::{Ending, Fate, Flow, Link};
 
 /// A hello that waits for the other shards.
 #[derive(Debug)]
@@ -72,7 +72,8 @@ impl Shard {
             self.drain_link(id, retry_ms, at, out);
             return Flow::Closed;
         }
-        if !self.terms.insecure && !self.peer_of(id).is_some_and(|peer| peer.ip().is_loopback()) {
+        let secret = |link: &Link| link.traits.transport().is_secret() || link.peer.ip().is_loopback();
+        if !self.terms.insecure && !self.link(id).is_some_and(secret) {
             self.stats.refused[Refused::Plaintext as usize] += 1;
             let refusal = ErrorCode::PLAINTEXT.because("hello over a plain link from beyond loopback is refused here");
             return self.refuse(id, re, refusal, None, out);
@@ -104,7 +105,7 @@ impl Shard {
                 let waiting = Waiting { greeting: greeting.into_owned(), claim, backlog: Vec::new() };
                 self.waiting.insert(id, Box::new(waiting));
                 if let Some(link) = self.link_mut(id) {
-                    link.waits = true;
+                    link.traits = link.traits.waiting(true);
                 }
                 out.list.push(Output::Claim { link: id, claim });
                 Flow::Wait
@@ -200,7 +201,7 @@ impl Shard {
             return self.answered_in_vain(answer, at);
         };
         if let Some(link) = self.link_mut(id) {
-            link.waits = false;
+            link.traits = link.traits.waiting(false);
         }
         let Waiting { greeting, claim, backlog } = *waiting;
         let flow = match answer {

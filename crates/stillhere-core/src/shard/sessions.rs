@@ -189,6 +189,7 @@ impl Shard {
             peer,
             user: v1.user.clone(),
             mode: Mode::V1,
+            transport: None,
             code: Some(code),
             cause: Some(cause),
             beats: session.beats,

@@ -5,6 +5,7 @@ mod legacy;
 mod limits;
 mod moving;
 mod resume;
+mod transports;
 mod v1;
 
 use std::collections::{HashMap, VecDeque};
@@ -80,7 +81,7 @@ impl World {
                     assert!(!self.closes.contains_key(&link), "nothing is written to a closed link");
                     self.written.entry(link).or_default().extend_from_slice(&out.bytes[range]);
                 }
-                Output::Close { link, manner } => {
+                Output::Close { link, manner, .. } => {
                     assert!(self.closes.insert(link, manner).is_none(), "a link is closed once");
                 }
                 Output::Note(note) => self.notes.push_back(note),

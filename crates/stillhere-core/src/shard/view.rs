@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::close::Cause;
 use crate::detector::Status;
-use crate::event::{Change, Identity, Mode, Peer};
+use crate::event::{Change, Identity, Mode, Peer, Transport};
 use crate::session::Session;
 use crate::time::Time;
 
@@ -50,6 +50,8 @@ pub struct SessionView {
     pub mode: Mode,
     /// Whether it has a link.
     pub linked: bool,
+    /// What carries its link.
+    pub transport: Option<Transport>,
     /// Its status.
     pub status: Status,
     /// Why.
@@ -153,6 +155,7 @@ impl Shard {
             client: v1.and_then(|v1| v1.client.clone()),
             mode: session.mode(),
             linked: link.is_some(),
+            transport: link.map(|link| link.traits.transport()),
             status: session.status(),
             cause: session.cause(),
             since: session.history().last().map_or(began_at, |change| change.at),

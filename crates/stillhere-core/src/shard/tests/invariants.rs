@@ -1,7 +1,7 @@
 //! What must hold after every input, and a property that throws anything at a shard.
 
 use super::*;
-use crate::event::Mode;
+use crate::event::{Mode, Transport};
 use proptest::prelude::*;
 
 impl Shard {
@@ -10,9 +10,12 @@ impl Shard {
         let links = self.links.iter().map(|(_, link)| link);
         let partial: usize = links.clone().map(Link::kept_bytes).sum();
         assert_eq!(self.stats.partial_bytes, partial as u64, "partial bytes");
-        for mode in Mode::ALL {
-            let count = links.clone().filter(|link| link.mode == mode).count() as u64;
-            assert_eq!(self.stats.links[mode as usize], count, "{mode:?} links");
+        for transport in Transport::ALL {
+            for mode in Mode::ALL {
+                let those = links.clone().filter(|link| (link.traits.transport(), link.mode) == (transport, mode));
+                let count = self.stats.links[transport as usize][mode as usize];
+                assert_eq!(count, those.count() as u64, "{transport:?} {mode:?} links");
+            }
         }
         for status in [Status::Alive, Status::Leave] {
             let count = self.sessions.iter().filter(|(_, session)| session.status() == status).count() as u64;
@@ -47,6 +50,9 @@ enum Step {
     Kick(usize),
     Resume(usize, u64),
     Configure(usize),
+    Upgrade(usize, usize),
+    Heard(usize),
+    Garbled(usize),
 }
 
 fn any_step() -> impl Strategy<Value = Step> {
@@ -61,6 +67,9 @@ fn any_step() -> impl Strategy<Value = Step> {
         1 => (0usize..6).prop_map(Step::Kick),
         4 => (0usize..8, 0u64..2).prop_map(|(welcome, count)| Step::Resume(welcome, count)),
         1 => (0usize..5).prop_map(Step::Configure),
+        2 => (0usize..12, 0usize..4).prop_map(|(link, transport)| Step::Upgrade(link, transport)),
+        2 => (0usize..12).prop_map(Step::Heard),
+        1 => (0usize..12).prop_map(Step::Garbled),
     ]
 }
 
@@ -112,6 +121,11 @@ proptest! {
                     let link = world.open(7);
                     world.send(link, &hello.to_string());
                 },
+                Step::Upgrade(n, transport) => if let Some(link) = link(n) {
+                    world.input(Input::Upgraded { link, transport: Transport::ALL[transport] });
+                },
+                Step::Heard(n) => if let Some(link) = link(n) { world.input(Input::Heard { link }) },
+                Step::Garbled(n) => if let Some(link) = link(n) { world.input(Input::Garbled { link }) },
                 Step::Configure(n) => {
                     let profile = crate::profile::PROFILES[n].name;
                     world.input(Input::Configure(Box::new(terms(profile))));
@@ -133,6 +147,6 @@ proptest! {
         }
         world.shard.check_invariants();
         prop_assert_eq!(world.shard.session_count(), 0);
-        prop_assert_eq!(world.stats().links.iter().sum::<u64>(), 0);
+        prop_assert_eq!(world.stats().links_open(), 0);
     }
 }
