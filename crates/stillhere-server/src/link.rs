@@ -241,10 +241,8 @@ impl Link {
         Work::lend(|work| {
             let mut step = self.with_wrap(|wrap| wrap.open(bytes, work, &rules));
             loop {
-                if !work.wire.is_empty() {
-                    self.send(&work.wire);
-                    work.wire.clear();
-                }
+                self.send(&work.wire);
+                work.wire.clear();
                 if !work.frames.is_empty() {
                     driver.received(self.id, &work.frames);
                     work.frames.clear();
@@ -252,6 +250,11 @@ impl Link {
                 if self.closing.get().is_some() {
                     return Read::Some;
                 }
+                if let Some(wrapped) = &mut *self.wrap.borrow_mut() {
+                    wrapped.wrap.answer(work);
+                }
+                self.send(&work.wire);
+                work.wire.clear();
                 let link = self.id;
                 match step {
                     Step::Wait => return Read::Some,

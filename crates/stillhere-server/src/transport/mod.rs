@@ -50,7 +50,8 @@ pub(crate) struct Rules {
     pub(crate) held_bytes_max: usize,
 }
 
-/// What a link has to do next, after it has given [`Work::frames`] to the shard.
+/// What a link has to do next: after it has sent [`Work::wire`], given [`Work::frames`] to the shard, and sent the
+/// [answer](Wrap::answer).
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     /// Wait for more bytes.
@@ -76,7 +77,7 @@ pub(crate) struct Work {
     /// Bytes inside TLS, or on the wire without it, from `at` on still to be looked at.
     plain: Vec<u8>,
     at: usize,
-    /// Answers inside TLS.
+    /// Answers that still have to be wrapped.
     reply: Vec<u8>,
     /// Bytes of frames for the shard.
     pub(crate) frames: Vec<u8>,
@@ -183,14 +184,18 @@ impl Wrap {
 
     /// What the next bytes of the same read come to.
     pub(crate) fn step(&mut self, work: &mut Work, rules: &Rules) -> Step {
-        let step = self.inner_step(work, rules);
+        match self.inner_step(work, rules) {
+            Step::Wait if self.tls.as_ref().is_some_and(|tls| tls.peer_left()) => Step::Ended,
+            step => step,
+        }
+    }
+
+    /// Wraps what the step has to answer. Not before the shard got its frames, whose answers come first: what is
+    /// encrypted must go out in that order.
+    pub(crate) fn answer(&mut self, work: &mut Work) {
         if !work.reply.is_empty() {
             seal(&mut self.tls, &work.reply, &mut work.wire);
             work.reply.clear();
-        }
-        match step {
-            Step::Wait if self.tls.as_ref().is_some_and(|tls| tls.peer_left()) => Step::Ended,
-            step => step,
         }
     }
 

@@ -1,6 +1,7 @@
 //! TLS on one link, without a buffer of its own: bytes are decrypted where they were read, and only an incomplete
 //! record is kept.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rustls::ServerConfig;
@@ -20,6 +21,8 @@ pub(super) struct Tls {
     peer_left: bool,
     /// Whether this side has; nothing more is encrypted.
     parted: bool,
+    /// Whether the connection has failed: it must not be asked for anything then, it might panic.
+    failed: bool,
 }
 
 /// What bytes did to a link's TLS.
@@ -37,10 +40,13 @@ pub(super) enum Progress {
     Full,
 }
 
+/// There is nothing more to be had from a connection.
+struct Failed;
+
 impl Tls {
     pub(super) fn new(config: Arc<ServerConfig>) -> Result<Tls, rustls::Error> {
         let connection = UnbufferedServerConnection::new(config)?;
-        Ok(Tls { connection, partial: Held::default(), opened: false, peer_left: false, parted: false })
+        Ok(Tls { connection, partial: Held::default(), opened: false, peer_left: false, parted: false, failed: false })
     }
 
     /// Takes bytes as they were read, and destroys them. What they say is added to `plain`, what must be answered to
@@ -80,14 +86,25 @@ impl Tls {
     }
 
     /// Goes through records; tells how many bytes are of no more use.
-    fn work(
+    fn work(&mut self, incoming: &mut [u8], plain: &mut Vec<u8>, out: &mut Vec<u8>) -> (usize, Result<(), Failed>) {
+        if self.failed {
+            return (incoming.len(), Err(Failed));
+        }
+        // Other people's code, fed by strangers, on a thread that carries thousands of links.
+        let worked = catch_unwind(AssertUnwindSafe(|| self.work_through(incoming, plain, out)));
+        let (used, result) = worked.unwrap_or((0, Err(Failed)));
+        self.failed |= result.is_err();
+        if self.failed { (incoming.len(), result) } else { (used, result) }
+    }
+
+    fn work_through(
         &mut self,
         incoming: &mut [u8],
         plain: &mut Vec<u8>,
         out: &mut Vec<u8>,
-    ) -> (usize, Result<(), rustls::Error>) {
+    ) -> (usize, Result<(), Failed>) {
         let mut used = 0;
-        let mut failed = Ok(());
+        let mut result = Ok(());
         loop {
             let UnbufferedStatus { mut discard, state, .. } =
                 self.connection.process_tls_records(&mut incoming[used..]);
@@ -100,7 +117,8 @@ impl Tls {
                         Err(EncodeError::AlreadyEncoded) => Ok(0),
                         Ok(written) => Ok(written),
                     });
-                    false
+                    // After a failure this was the alert, and what caused it must not be looked at again.
+                    result.is_err()
                 }
                 Ok(ConnectionState::TransmitTlsData(data)) => {
                     data.done();
@@ -121,16 +139,12 @@ impl Tls {
                 // There is no early data here; a state that a later version may add means that it waits for something.
                 Ok(_) => true,
                 // Once more, for the alert that tells the peer.
-                Err(error) if failed.is_ok() => {
-                    failed = Err(error);
-                    false
-                }
-                Err(_) => true,
+                Err(_) => std::mem::replace(&mut result, Err(Failed)).is_err(),
             };
             used += discard;
             if over {
                 self.opened |= !self.connection.is_handshaking();
-                return (used, failed);
+                return (used, result);
             }
         }
     }
@@ -152,18 +166,22 @@ impl Tls {
         expected: usize,
         mut write: impl FnMut(&mut Writer<'_>, &mut [u8]) -> Result<usize, EncryptError>,
     ) {
-        if !self.opened || self.parted {
+        if !self.opened || self.parted || self.failed {
             return;
         }
-        // It must see the same bytes as before, or it loses its place in them.
-        let status = self.connection.process_tls_records(self.partial.bytes_mut());
-        let Ok(ConnectionState::WriteTraffic(mut writer)) = status.state else { return };
-        append(out, expected + expected / 64 + RECORD_OVERHEAD, |room| match write(&mut writer, room) {
-            Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) => Err(required_size),
-            // The keys are worn out after 2⁶⁴ records; the peer will notice the silence.
-            Err(EncryptError::EncryptExhausted) => Ok(0),
-            Ok(written) => Ok(written),
-        });
+        let wrote = catch_unwind(AssertUnwindSafe(|| {
+            // It must see the same bytes as before, or it loses its place in them.
+            let status = self.connection.process_tls_records(self.partial.bytes_mut());
+            let Ok(ConnectionState::WriteTraffic(mut writer)) = status.state else { return false };
+            append(out, expected + expected / 64 + RECORD_OVERHEAD, |room| match write(&mut writer, room) {
+                Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) => Err(required_size),
+                // The keys are worn out after 2⁶⁴ records; the peer will notice the silence.
+                Err(EncryptError::EncryptExhausted) => Ok(0),
+                Ok(written) => Ok(written),
+            });
+            true
+        }));
+        self.failed |= !wrote.unwrap_or(false);
     }
 }
 
