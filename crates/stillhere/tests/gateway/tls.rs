@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use rustls::HandshakeKind;
 use serde_json::json;
+use stillhere_client::{Client, Event, Tls};
 
 use crate::bystanders::Bystanders;
 use crate::carrier::{Carrier, Certs, Over, connect, handshake, read_to_end, tls};
-use crate::gateway::{Gateway, Scratch, Setup};
+use crate::gateway::{Gateway, PATIENCE, Scratch, Setup};
 use crate::peer::{TUTORIAL, frame, proof};
 use crate::trial::Trial;
 
@@ -68,6 +69,63 @@ fn a_session_goes_on_over_any_transport() {
         welcome = again;
     }
     bystanders.expect_unharmed(&gateway);
+}
+
+/// Runs the client crate's own side of a test.
+fn run<T>(side: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async { tokio::time::timeout(PATIENCE, side).await }).expect("in time")
+}
+
+#[test]
+fn our_own_client_speaks_tls_resumes_and_says_goodbye() {
+    let certs = Certs::make();
+    let mut trial = trial(&certs, &[]);
+    let target = format!("tls://localhost:{}", trial.gateway.clients.port());
+    let tls = Tls::trusting(certs.cert()).expect("certificates");
+    let builder = || Client::builder().user("ann").interval(Duration::from_secs(1)).tls(tls.clone());
+    let (resume, session) = run(async {
+        let mut client = builder().connect(target.as_str()).await.expect("a welcome");
+        let mut session = String::new();
+        // The welcome and a few beats; the first proves the secret.
+        for _ in 0..8 {
+            match client.next_event().await {
+                Some(Event::Welcomed(welcomed)) => session = welcomed.session.to_string(),
+                Some(Event::Lost(loss)) => panic!("{loss}"),
+                Some(_) => {}
+                None => panic!("it stopped"),
+            }
+        }
+        let resume = client.resume().cloned().expect("a secret");
+        client.hang_up().await;
+        (resume, session)
+    });
+    trial.gateway.wait_for_metric("closes_total", "\"none\"", 1);
+    run(async {
+        let client = builder().resume(resume).connect(target.as_str()).await.expect("a welcome");
+        let row = trial.gateway.wait("the session", || {
+            trial.gateway.sessions().into_iter().find(|row| row["id"] == session && row["linked"] == true)
+        });
+        assert_eq!((&row["transport"], &row["gen"]), (&json!("tls"), &json!(2)), "{row}");
+        client.bye().await;
+    });
+    trial.gateway.wait_until("the goodbye", || trial.gateway.sessions().iter().all(|row| row["id"] != session));
+    trial.count(None, 2);
+    trial.end();
+}
+
+#[test]
+fn our_own_client_trusts_nobody_else() {
+    let (certs, others) = (Certs::make(), Certs::make());
+    let gateway = start(&certs);
+    let target = format!("localhost:{}", gateway.clients.port());
+    for tls in [Tls::trusting(others.cert()).expect("certificates"), Tls::public()] {
+        let refused = run(async { Client::builder().tls(tls).connect(target.as_str()).await.map(drop) });
+        let error = refused.expect_err("nobody it trusts").to_string();
+        assert!(error.contains("certificate"), "{error}");
+    }
+    // Without a word about TLS it is a plain link to the same port.
+    assert!(run(async { Client::builder().connect(target.as_str()).await.map(drop) }).is_ok());
 }
 
 #[test]
