@@ -333,6 +333,8 @@ impl World {
                 Output::Note(Note::Changed { identity, change, .. }) => {
                     self.changes.push(Departure { identity, change });
                 }
+                // Links here are plain TCP, which is never pinged.
+                Output::Ping { .. } => {}
                 Output::Answer { .. } | Output::Keep(_) | Output::Forget(_) | Output::Note(_) => {}
             }
         }

@@ -129,7 +129,7 @@ fn write(path: &Path, text: &str, mode: u32) -> anyhow::Result<()> {
 fn page(made: &Made) -> String {
     let Made { cert, key, hosts, until } = made;
     let (cert, key, port) = (cert.display(), key.display(), 14000);
-    let named = hosts.iter().filter(|host| host.parse::<IpAddr>().is_err()).next_back();
+    let named = hosts.iter().rfind(|host| host.parse::<IpAddr>().is_err());
     let host = named.map_or("localhost", String::as_str);
     format!(
         "Made {cert} and {key}, good until {until} for {}.\n\n\

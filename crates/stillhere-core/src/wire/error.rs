@@ -36,7 +36,7 @@ error_codes! {
     HELLO_TWICE 1005 "hello_twice" false "this link has said hello already; open another link for another session";
     VERSION 1006 "version" false "this version of the protocol isn't spoken here; say hello with v:1";
     NO_ACCOUNTS 1101 "no_accounts" false "this server keeps no accounts; say hello without a token";
-    PLAINTEXT 1102 "plaintext" false "a plain link from beyond loopback would show secrets to others; use a tunnel, or start the server with --insecure";
+    PLAINTEXT 1102 "plaintext" false "a plain link from beyond loopback would show secrets to others; use TLS, or start the server with --insecure";
     RESUME_BUSY 1201 "resume_busy" true "too many refused resumes from this address; wait for retry_ms";
 }
 

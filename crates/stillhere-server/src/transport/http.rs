@@ -227,7 +227,8 @@ mod tests {
     #[test]
     fn each_wrong_request_is_refused_for_its_reason() {
         const WS: &str = "GET /ws HTTP/1.1";
-        let cases: &[(&str, &[(&str, &str)], Option<(Refused, u16)>)] = &[
+        type Changes = &'static [(&'static str, &'static str)];
+        let cases: &[(&str, Changes, Option<(Refused, u16)>)] = &[
             ("GET /ws?x=1 HTTP/1.1", &[], None),
             ("GET / HTTP/1.1", &[], Some((Refused::Path, 404))),
             ("GET /wss HTTP/1.1", &[], Some((Refused::Path, 404))),
