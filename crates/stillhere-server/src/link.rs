@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use stillhere_core::close::CloseCode;
 use stillhere_core::event::{Input, LinkEnd, LinkId, Manner, Peer};
-use stillhere_core::stats::Refused;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -28,8 +27,8 @@ use crate::transport::{Step, Work, Wrap};
 
 /// Reads of one link in a row before the others get their turn.
 const READS_MAX: usize = 4;
-/// Bytes of answers (pongs, refusals) that may queue for a peer that doesn't read, on top of what the kernel takes.
-const ANSWERS_MAX: usize = 64 * 1024;
+/// While so many bytes are queued, pings get no pong: the peer doesn't read, and RFC 6455 asks for the last one only.
+const PONGS_MAX: usize = 4 * 1024;
 /// How long a link that was told goodbye may take to hear it.
 const GENTLE_MAX: Duration = Duration::from_secs(1);
 
@@ -250,7 +249,9 @@ impl Link {
                 if self.closing.get().is_some() {
                     return Read::Some;
                 }
-                if let Some(wrapped) = &mut *self.wrap.borrow_mut() {
+                if step == Step::Heard && self.queued() > PONGS_MAX {
+                    work.drop_answer();
+                } else if let Some(wrapped) = &mut *self.wrap.borrow_mut() {
                     wrapped.wrap.answer(work);
                 }
                 self.send(&work.wire);
@@ -263,10 +264,6 @@ impl Link {
                     Step::Heard => driver.tell(Input::Heard { link }),
                     Step::Garbled => driver.tell(Input::Garbled { link }),
                     Step::TurnedAway(code, reason) => driver.tell(Input::TurnedAway { link, code, reason }),
-                }
-                // A peer that says so much without reading is too slow, as any other.
-                if self.queued() > ANSWERS_MAX {
-                    driver.tell(Input::TurnedAway { link, code: CloseCode::SlowConsumer, reason: Refused::Memory });
                 }
                 if self.closing.get().is_some() {
                     return Read::Some;

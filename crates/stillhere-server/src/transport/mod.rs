@@ -117,6 +117,13 @@ impl Work {
     }
 }
 
+impl Work {
+    /// What the step has to answer isn't said.
+    pub(crate) fn drop_answer(&mut self) {
+        self.reply.clear();
+    }
+}
+
 fn recycle(buffer: &mut Vec<u8>) {
     buffer.clear();
     buffer.shrink_to(BUFFER_KEPT);
