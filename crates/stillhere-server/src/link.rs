@@ -11,6 +11,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use tracing::warn;
 
 use crate::driver::{Driver, Socket, TooSlow};
 use crate::gate::Admission;
-use crate::transport::{Step, Work, Wrap};
+use crate::transport::{Rules, Step, Work, Wrap};
 
 /// Reads of one link in a row before the others get their turn.
 const READS_MAX: usize = 4;
@@ -53,6 +54,8 @@ struct Link {
 /// A wrap with its clock.
 struct Wrapped {
     wrap: Wrap,
+    /// Those in force when the link began: asking for the present ones would be a lock in the way of each beat.
+    rules: Arc<Rules>,
     /// When the present stage must be over, with how long it was given.
     due: Option<(Duration, Pin<Box<Sleep>>)>,
 }
@@ -223,8 +226,9 @@ impl Link {
             let bytes = read.filled_mut();
             let Some(&first) = bytes.first() else { return Poll::Ready(Ok(Read::End)) };
             if self.fresh.replace(false) && first != 0 {
-                let wrap = Wrap::for_first(first, &self.admission.rules());
-                *self.wrap.borrow_mut() = wrap.map(|wrap| Box::new(Wrapped { wrap, due: None }));
+                let rules = self.admission.rules();
+                let wrap = Wrap::for_first(first, &rules);
+                *self.wrap.borrow_mut() = wrap.map(|wrap| Box::new(Wrapped { wrap, rules, due: None }));
             }
             if self.wrap.borrow().is_some() {
                 return Poll::Ready(Ok(self.unwrap(bytes, driver)));
@@ -236,9 +240,8 @@ impl Link {
 
     /// Takes bytes out of what they are wrapped in, and gives them to the shard.
     fn unwrap(&self, bytes: &mut [u8], driver: &Rc<Driver>) -> Read {
-        let rules = self.admission.rules();
         Work::lend(|work| {
-            let mut step = self.with_wrap(|wrap| wrap.open(bytes, work, &rules));
+            let mut step = self.with_wrap(|wrap, rules| wrap.open(bytes, work, rules));
             loop {
                 self.send(&work.wire);
                 work.wire.clear();
@@ -268,14 +271,14 @@ impl Link {
                 if self.closing.get().is_some() {
                     return Read::Some;
                 }
-                step = self.with_wrap(|wrap| wrap.step(work, &rules));
+                step = self.with_wrap(|wrap, rules| wrap.step(work, rules));
             }
         })
     }
 
-    fn with_wrap(&self, step: impl FnOnce(&mut Wrap) -> Step) -> Step {
+    fn with_wrap(&self, step: impl FnOnce(&mut Wrap, &Rules) -> Step) -> Step {
         // Nothing takes a wrap away from a link.
-        self.wrap.borrow_mut().as_mut().map_or(Step::Wait, |wrapped| step(&mut wrapped.wrap))
+        self.wrap.borrow_mut().as_mut().map_or(Step::Wait, |wrapped| step(&mut wrapped.wrap, &wrapped.rules))
     }
 
     /// Whether the present stage of a wrap has taken too long.

@@ -227,8 +227,9 @@ mod tests {
     #[test]
     fn each_wrong_request_is_refused_for_its_reason() {
         const WS: &str = "GET /ws HTTP/1.1";
-        type Changes = &'static [(&'static str, &'static str)];
-        let cases: &[(&str, Changes, Option<(Refused, u16)>)] = &[
+        /// The first line, what is changed in the headers, and what follows.
+        type Case = (&'static str, &'static [(&'static str, &'static str)], Option<(Refused, u16)>);
+        let cases: [Case; 23] = [
             ("GET /ws?x=1 HTTP/1.1", &[], None),
             ("GET / HTTP/1.1", &[], Some((Refused::Path, 404))),
             ("GET /wss HTTP/1.1", &[], Some((Refused::Path, 404))),
@@ -254,7 +255,7 @@ mod tests {
             (WS, &[("Host", "[::1]"), ("Origin", "http://[::2]:1")], Some((Refused::Origin, 403))),
         ];
         for (line, changes, expected) in cases {
-            assert_eq!(reason(line, changes), *expected, "{line} {changes:?}");
+            assert_eq!(reason(line, changes), expected, "{line} {changes:?}");
         }
     }
 
