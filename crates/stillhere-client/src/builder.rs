@@ -9,7 +9,7 @@ use stillhere_core::limits::LABEL_BYTES_MAX;
 use stillhere_core::peer::{Loss, Mode, Peer, PeerConfig, Stop};
 use stillhere_core::wire::message::Resume;
 
-use crate::Client;
+use crate::{Client, Tls};
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +56,8 @@ pub enum Target {
     Name(Arc<str>),
     /// Addresses to try in this order; nothing is resolved.
     Addresses(Arc<[SocketAddr]>),
+    /// `host:port` inside TLS, resolved as a name is. The server must prove to be that host.
+    Secret(Arc<(Box<str>, Tls)>),
 }
 
 impl From<&str> for Target {
@@ -88,13 +90,14 @@ pub struct Builder {
     config: PeerConfig,
     resume: Option<Resume>,
     seed: Option<u64>,
+    tls: Option<Tls>,
 }
 
 impl Builder {
     pub(crate) fn new() -> Builder {
         let client = Some(format!("stillhere-client/{}", env!("CARGO_PKG_VERSION")));
         let config = PeerConfig { client, pid: std::process::id(), ..PeerConfig::default() };
-        Builder { config, resume: None, seed: None }
+        Builder { config, resume: None, seed: None, tls: None }
     }
 
     /// The interval to ask for. The server grants 1 s to 10 min; left out, it decides.
@@ -135,6 +138,15 @@ impl Builder {
         self
     }
 
+    /// Speak inside TLS, with a server that is trusted so. The target must be a name then, `host:port`; written as
+    /// `tls://host:port` it means TLS also without this, with the authorities that browsers trust. Of addresses only the first is tried, and the server must prove to
+    /// have it.
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Builder {
+        self.tls = Some(tls);
+        self
+    }
+
     /// What decides the jitter of beats and reconnects. Random if left out; fix it only to repeat a run.
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Builder {
@@ -160,6 +172,7 @@ impl Builder {
     /// [`ConnectError::BadLabel`] or [`ConnectError::NoEntropy`]; nothing has been sent then.
     pub fn start(self, target: impl Into<Target>) -> Result<Client, ConnectError> {
         self.check()?;
+        let target = aim(target.into(), self.tls.as_ref());
         let seed = match self.seed {
             Some(seed) => seed,
             None => getrandom::u64().map_err(|error| ConnectError::NoEntropy(error.into()))?,
@@ -169,7 +182,7 @@ impl Builder {
             Some(resume) => peer.with_resume(resume),
             None => peer,
         };
-        Ok(Client::new(peer, target.into()))
+        Ok(Client::new(peer, target))
     }
 
     /// What many clients share, and the seed of the first.
@@ -192,3 +205,21 @@ impl Builder {
         Ok(())
     }
 }
+
+/// The target inside TLS, if that is wanted or its name says so.
+fn aim(target: Target, tls: Option<&Tls>) -> Target {
+    match (target, tls) {
+        (Target::Name(name), tls) if tls.is_some() || name.starts_with(TLS_SCHEME) => {
+            let host = name.strip_prefix(TLS_SCHEME).unwrap_or(&name).into();
+            Target::Secret(Arc::new((host, tls.cloned().unwrap_or_else(Tls::public))))
+        }
+        // Whoever gives an address has no name that a certificate could prove, but perhaps one for the address itself.
+        (Target::Addresses(addresses), Some(tls)) if !addresses.is_empty() => {
+            Target::Secret(Arc::new((addresses[0].to_string().into(), tls.clone())))
+        }
+        (target, _) => target,
+    }
+}
+
+/// How a target says that it speaks TLS.
+const TLS_SCHEME: &str = "tls://";

@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::future::pending;
-use std::io;
 use std::time::Duration;
 
 use stillhere_core::peer::{LinkRequest, Mode, Peer, PeerCommand, PeerEvent, PeerInput, PeerOutputs};
 use stillhere_core::time::Time;
 use stillhere_core::wire::message::Resume;
-use tokio::io::{AsyncWriteExt, Interest};
+use tokio::io::Interest;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::link::{Link, Ready};
@@ -137,8 +136,8 @@ impl Client {
         };
         match ready {
             None => self.handle(PeerInput::Tick),
-            Some(Ok(Ready::Opened(Ok((stream, local))))) => {
-                self.link = Link::Open(stream);
+            Some(Ok(Ready::Opened(Ok((link, local))))) => {
+                self.link = link;
                 self.handle(PeerInput::Connected { local });
             }
             Some(Ok(Ready::Opened(Err(error)))) => {
@@ -203,26 +202,11 @@ impl Client {
         self.handle(PeerInput::Disconnected(why));
     }
 
-    /// Sends the rest, closes our side, and waits for the server to close its own: a socket that is closed with
-    /// unread bytes resets the link, and the goodbye could be lost.
+    /// Lets the link end in peace.
     async fn finish(&mut self) {
         let rest = std::mem::take(&mut self.outputs.send);
-        let Link::Open(stream) = &mut self.link else { return };
-        let closing = async {
-            stream.write_all(&rest).await?;
-            stream.shutdown().await?;
-            let mut sink = [0; 256];
-            while stream.readable().await.is_ok() {
-                match stream.try_read(&mut sink) {
-                    Ok(0) => break,
-                    Err(error) if error.kind() != io::ErrorKind::WouldBlock => break,
-                    Ok(_) | Err(_) => {}
-                }
-            }
-            io::Result::Ok(())
-        };
         // The link is gone after this in any case.
-        let _ = timeout(GOODBYE_TIMEOUT, closing).await;
+        let _ = timeout(GOODBYE_TIMEOUT, self.link.finish(rest)).await;
         self.link = Link::Absent;
     }
 

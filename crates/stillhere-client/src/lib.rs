@@ -34,6 +34,7 @@ mod client;
 mod crowd;
 mod files;
 mod link;
+mod tls;
 
 pub use stillhere_core::peer::{Continuity, Loss, PeerEvent as Event, Refused, Stop, Welcomed};
 pub use stillhere_core::wire::message::Resume;
@@ -42,3 +43,4 @@ pub use self::builder::{Builder, ConnectError, Target};
 pub use self::client::Client;
 pub use self::crowd::{Crowd, Ramp};
 pub use self::files::{TooFewFiles, allow_files};
+pub use self::tls::{Tls, TlsError};

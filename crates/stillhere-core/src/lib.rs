@@ -9,8 +9,8 @@
 //! Who calls it: `stillhere-server` puts sockets and timers around a shard, `stillhere-client` around a peer.
 
 pub mod area;
-pub mod chat;
 pub mod bigram;
+pub mod chat;
 pub mod close;
 pub mod detector;
 pub mod event;

@@ -4,8 +4,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use stillhere_core::event::{Input, LinkId, Outputs, Seat, Terms};
 use stillhere_core::area::{Grid, Point};
+use stillhere_core::event::{Input, LinkId, Outputs, Seat, Terms};
 use stillhere_core::name::Name;
 use stillhere_core::profile::Profile;
 use stillhere_core::shard::Shard;

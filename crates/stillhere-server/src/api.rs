@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use stillhere_core::close::Cause;
 use stillhere_core::detector::Status;
-use stillhere_core::event::{Change, Mode};
+use stillhere_core::event::{Change, Mode, Transport};
 use stillhere_core::shard::{Pid, SessionView};
 use stillhere_core::time::Time;
 

@@ -255,6 +255,7 @@ impl Control {
             refused_full: read(&gate.refused_full),
             refused_address: read(&gate.refused_address),
             refused_busy: read(&gate.refused_busy),
+            refused_proxy: read(&gate.refused_proxy),
             exhausted: read(&gate.exhausted),
             store_commit: store.commit_times(),
             store_failed: read(&store.failed),

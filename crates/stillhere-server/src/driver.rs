@@ -13,6 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use slab::Slab;
+use stillhere_core::close::CloseCode;
 use stillhere_core::event::{Answer, Claim, Input, LinkEnd, LinkId, Manner, Output, Outputs, Peer, Terms, Ticket};
 use stillhere_core::shard::Shard;
 use stillhere_core::time::Time;
@@ -43,8 +44,11 @@ pub(crate) trait Socket {
     /// Bytes queued.
     fn queued(&self) -> usize;
 
-    /// The shard has closed the link, and its number is free.
-    fn close(&self, manner: Manner);
+    /// Asks the peer for a sign of life below the frames, where the transport can.
+    fn ping(&self);
+
+    /// The shard has closed the link, and its number is free. `code` says why, if it is the server that ends it.
+    fn close(&self, manner: Manner, code: Option<CloseCode>);
 }
 
 /// A link's outbox would exceed its bound: the peer reads too slowly.
@@ -229,6 +233,12 @@ impl Driver {
         self.handle(Input::Received { link, bytes });
     }
 
+    /// A link's transport has something to say besides bytes: one of the inputs that name a link.
+    pub(crate) fn tell(&self, input: Input<'_>) {
+        coalesce::input();
+        self.handle(input);
+    }
+
     /// A link ended by itself.
     pub(crate) fn link_ended(&self, link: LinkId, end: LinkEnd) {
         self.forget(link);
@@ -266,9 +276,15 @@ impl Driver {
                         slow.push(id);
                     }
                 }
-                Output::Close { link, manner } => {
+                Output::Close { link, manner, code } => {
                     if let Some(link) = self.forget(link) {
-                        link.close(manner);
+                        link.close(manner, code);
+                    }
+                }
+                Output::Ping { link: id } => {
+                    let link = self.state.borrow().links.get(id.0 as usize).cloned();
+                    if let Some(link) = link {
+                        link.ping();
                     }
                 }
                 Output::Claim { link, claim } => self.ask_others(link, claim),
@@ -290,7 +306,7 @@ impl Driver {
         outputs.clear();
         for id in slow {
             if let Some(link) = self.forget(id) {
-                link.close(Manner::Abort);
+                link.close(Manner::Abort, Some(CloseCode::SlowConsumer));
                 self.handle(Input::Ended { link: id, end: LinkEnd::Slow });
             }
         }
@@ -355,7 +371,11 @@ impl Driver {
 /// The link that an input came from.
 fn link_of(input: &Input<'_>) -> Option<LinkId> {
     match input {
-        Input::Received { link, .. } => Some(*link),
+        Input::Received { link, .. }
+        | Input::Upgraded { link, .. }
+        | Input::Heard { link }
+        | Input::Garbled { link }
+        | Input::TurnedAway { link, .. } => Some(*link),
         _ => None,
     }
 }
@@ -373,7 +393,7 @@ fn contain(shard: &mut Shard, link: Option<LinkId>, now: Time, outputs: &mut Out
     error!(link = link.0, "a shard failed at a link's input; the link is closed with 4003");
     if !survives(|| shard.handle(now, Input::Failed { link }, outputs)) {
         outputs.clear();
-        outputs.list.push(Output::Close { link, manner: Manner::Abort });
+        outputs.list.push(Output::Close { link, manner: Manner::Abort, code: Some(CloseCode::ServerError) });
     }
 }
 
@@ -403,6 +423,6 @@ mod tests {
         contain(&mut shard, Some(LinkId(1)), Time::ZERO, &mut out);
         let closes = out.list.iter().filter(|output| matches!(output, Output::Close { link: LinkId(1), .. }));
         assert_eq!(closes.count(), 1);
-        assert_eq!(shard.stats().links.iter().sum::<u64>(), 1);
+        assert_eq!(shard.stats().links_open(), 1);
     }
 }

@@ -3,10 +3,12 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::Notify;
 use tracing::warn;
+
+use crate::transport::Rules;
 
 /// What limits the number of links; shared by all shards and the operators' view.
 pub(crate) struct Gate {
@@ -21,14 +23,18 @@ pub(crate) struct Gate {
     pub(crate) refused_address: AtomicU64,
     /// Refused because a shard's queue was full.
     pub(crate) refused_busy: AtomicU64,
+    /// Refused because no PROXY header came from where one must.
+    pub(crate) refused_proxy: AtomicU64,
     /// Times that file descriptors had run out.
     pub(crate) exhausted: AtomicU64,
+    /// What holds for all links of the port.
+    rules: RwLock<Arc<Rules>>,
     closed: AtomicBool,
     closing: Notify,
 }
 
 impl Gate {
-    pub(crate) fn new(max: usize, per_address_max: usize) -> Arc<Gate> {
+    pub(crate) fn new(max: usize, per_address_max: usize, rules: Rules) -> Arc<Gate> {
         Arc::new(Gate {
             max: AtomicUsize::new(max),
             per_address_max: AtomicUsize::new(per_address_max),
@@ -37,16 +43,24 @@ impl Gate {
             refused_full: AtomicU64::new(0),
             refused_address: AtomicU64::new(0),
             refused_busy: AtomicU64::new(0),
+            refused_proxy: AtomicU64::new(0),
             exhausted: AtomicU64::new(0),
+            rules: RwLock::new(Arc::new(rules)),
             closed: AtomicBool::new(false),
             closing: Notify::new(),
         })
     }
 
-    /// Other limits from now on; links that are open stay.
-    pub(crate) fn configure(&self, max: usize, per_address_max: usize) {
+    /// Other limits and rules from now on; links that are open stay.
+    pub(crate) fn configure(&self, max: usize, per_address_max: usize, rules: Rules) {
         self.max.store(max, Ordering::Relaxed);
         self.per_address_max.store(per_address_max, Ordering::Relaxed);
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+
+    /// What holds for all links of the port.
+    pub(crate) fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// How many sockets of links are open.
@@ -75,29 +89,15 @@ impl Gate {
         self.closing.notified().await;
     }
 
-    /// A place for one more link from `address`; `None`, counted and logged, if there is none.
-    pub(crate) fn admit(self: &Arc<Gate>, address: IpAddr) -> Option<Admission> {
+    /// A place for one more link; `None`, counted and logged, if there is none.
+    pub(crate) fn admit(self: &Arc<Gate>) -> Option<Admission> {
         if self.open() >= self.max() {
             let refused = self.refused_full.fetch_add(1, Ordering::Relaxed) + 1;
             warn!(refused, max = self.max(), "refused a connection: limits.connections is reached");
             return None;
         }
-        let per_address_max = self.per_address_max.load(Ordering::Relaxed);
-        let counted = if per_address_max > 0 {
-            let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = by_address.entry(address).or_insert(0);
-            if *count >= per_address_max {
-                let refused = self.refused_address.fetch_add(1, Ordering::Relaxed) + 1;
-                warn!(refused, %address, "refused a connection: limits.connections_per_address is reached");
-                return None;
-            }
-            *count += 1;
-            Some(Box::new(address))
-        } else {
-            None
-        };
         self.open.fetch_add(1, Ordering::Relaxed);
-        Some(Admission { gate: Arc::clone(self), counted })
+        Some(Admission { gate: Arc::clone(self), counted: None })
     }
 }
 
@@ -106,6 +106,31 @@ pub(crate) struct Admission {
     gate: Arc<Gate>,
     /// The address it was counted for, while addresses are limited. Boxed, since usually there is none.
     counted: Option<Box<IpAddr>>,
+}
+
+impl Admission {
+    /// Counts the link as one of `address`; gives the place back, counted and logged, if that has its share.
+    pub(crate) fn count(mut self, address: IpAddr) -> Option<Admission> {
+        let per_address_max = self.gate.per_address_max.load(Ordering::Relaxed);
+        if per_address_max > 0 {
+            let mut by_address = self.gate.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = by_address.entry(address).or_insert(0);
+            if *count >= per_address_max {
+                drop(by_address);
+                let refused = self.gate.refused_address.fetch_add(1, Ordering::Relaxed) + 1;
+                warn!(refused, %address, "refused a connection: limits.connections_per_address is reached");
+                return None;
+            }
+            *count += 1;
+            self.counted = Some(Box::new(address));
+        }
+        Some(self)
+    }
+
+    /// What holds for all links of the port.
+    pub(crate) fn rules(&self) -> Arc<Rules> {
+        self.gate.rules()
+    }
 }
 
 impl Drop for Admission {

@@ -6,6 +6,7 @@
 //!
 //! Bytes go `listen → link → driver → core` and back; operators go `admin → control → hub → driver`.
 
+pub mod certificate;
 pub mod config;
 pub mod metrics;
 pub mod serve;
@@ -25,3 +26,4 @@ mod notes;
 mod openapi;
 mod store;
 mod token;
+mod transport;

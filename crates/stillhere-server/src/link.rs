@@ -1,6 +1,7 @@
 //! One link: a socket, what couldn't be written to it yet, and the task that waits for both.
 //!
-//! An idle link owns no buffer. Its task reads into the thread's; writing is tried at once by whoever has something to
+//! The first byte decides what lies between the socket and the frames: nothing for native ones, else a `Wrap`
+//! (`transport`). An idle link owns no buffer. Its task reads into the thread's; writing is tried at once by whoever has something to
 //! say, and only what the kernel doesn't take is queued here, bounded in bytes. The task ends when the peer or the
 //! shard ends the link; a link that is told goodbye has another task for the moment until it has heard it. Dropping
 //! them closes the socket.
@@ -10,19 +11,25 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use stillhere_core::event::{LinkEnd, LinkId, Manner, Peer};
+use stillhere_core::close::CloseCode;
+use stillhere_core::event::{Input, LinkEnd, LinkId, Manner, Peer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 use tracing::warn;
 
 use crate::driver::{Driver, Socket, TooSlow};
 use crate::gate::Admission;
+use crate::transport::{Rules, Step, Work, Wrap};
 
 /// Reads of one link in a row before the others get their turn.
 const READS_MAX: usize = 4;
+/// While so many bytes are queued, pings get no pong: the peer doesn't read, and RFC 6455 asks for the last one only.
+const PONGS_MAX: usize = 4 * 1024;
 /// How long a link that was told goodbye may take to hear it.
 const GENTLE_MAX: Duration = Duration::from_secs(1);
 
@@ -32,12 +39,25 @@ struct Link {
     id: LinkId,
     /// Set when the shard has closed the link; the driver has forgotten it then.
     closing: Cell<Option<Manner>>,
+    /// Whether nothing has been read yet.
+    fresh: Cell<bool>,
     #[expect(clippy::box_collection, reason = "most links never queue anything, and there is one in every link")]
     outbox: RefCell<Option<Box<Vec<u8>>>>,
+    /// What lies between the socket and the frames. Never borrowed while the driver is called, since that writes.
+    wrap: RefCell<Option<Box<Wrapped>>>,
     /// The link's task, while it waits.
     waker: Cell<Option<Waker>>,
     /// Counted until the socket is closed.
-    _admission: Admission,
+    admission: Admission,
+}
+
+/// A wrap with its clock.
+struct Wrapped {
+    wrap: Wrap,
+    /// Those in force when the link began: asking for the present ones would be a lock in the way of each beat.
+    rules: Arc<Rules>,
+    /// When the present stage must be over, with how long it was given.
+    due: Option<(Duration, Pin<Box<Sleep>>)>,
 }
 
 /// Puts an accepted socket on this thread's shard.
@@ -64,46 +84,52 @@ impl Future for Carrier {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         match ready!(self.link.poll(context, &self.driver)) {
             Ending::Peer(end) => self.driver.link_ended(self.link.id, end),
+            Ending::Leave => {
+                self.driver.link_ended(self.link.id, LinkEnd::Eof);
+                self.link.part(None);
+                self.part();
+            }
             Ending::Shard(Manner::AtOnce) => {}
             Ending::Shard(Manner::Abort) => self.link.abort(),
-            Ending::Shard(Manner::Gently) => {
-                let link = Rc::clone(&self.link);
-                tokio::task::spawn_local(async move { link.part().await });
-            }
+            Ending::Shard(Manner::Gently) => self.part(),
         }
         Poll::Ready(())
     }
 }
 
+impl Carrier {
+    /// Leaves the rest to a task that isn't counted with the links any more.
+    fn part(&self) {
+        let link = Rc::clone(&self.link);
+        tokio::task::spawn_local(async move { link.linger().await });
+    }
+}
+
 impl Socket for Link {
     // A broken connection is no error: the link's task will read of it.
-    fn write(&self, mut bytes: &[u8], outbox_max: usize) -> Result<(), TooSlow> {
-        let mut outbox = self.outbox.borrow_mut();
-        if outbox.is_none() {
-            match self.stream.borrow().try_write(bytes) {
-                Ok(written) => bytes = &bytes[written..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return Ok(()),
-            }
-            if bytes.is_empty() {
-                return Ok(());
-            }
-        }
-        let queued = outbox.get_or_insert_default();
-        if queued.len() + bytes.len() > outbox_max {
-            return Err(TooSlow);
-        }
-        queued.extend_from_slice(bytes);
-        drop(outbox);
-        self.wake();
-        Ok(())
+    fn write(&self, bytes: &[u8], outbox_max: usize) -> Result<(), TooSlow> {
+        if self.put(bytes) > outbox_max { Err(TooSlow) } else { Ok(()) }
     }
 
     fn queued(&self) -> usize {
         self.outbox.borrow().as_deref().map_or(0, Vec::len)
     }
 
-    fn close(&self, manner: Manner) {
+    fn ping(&self) {
+        // Who doesn't read what was sent before wouldn't read this either.
+        if self.queued() == 0
+            && let Some(wrapped) = &mut *self.wrap.borrow_mut()
+        {
+            wrapped.wrap.ping(|bytes| self.send(bytes));
+        }
+    }
+
+    fn close(&self, manner: Manner, code: Option<CloseCode>) {
+        let manner = match manner {
+            // What lies in between has a goodbye of its own, and the peer shall be able to read it.
+            Manner::AtOnce | Manner::Gently if self.part(code) => Manner::Gently,
+            manner => manner,
+        };
         self.closing.set(Some(manner));
         self.wake();
     }
@@ -115,10 +141,48 @@ impl Link {
             stream: RefCell::new(stream),
             id,
             closing: Cell::new(None),
+            fresh: Cell::new(true),
             outbox: RefCell::new(None),
+            wrap: RefCell::new(None),
             waker: Cell::new(None),
-            _admission: admission,
+            admission,
         })
+    }
+
+    /// Puts whole native frames on the wire, wrapped as this link's are; tells how many bytes are queued then.
+    fn put(&self, frames: &[u8]) -> usize {
+        match &mut *self.wrap.borrow_mut() {
+            None => self.send(frames),
+            Some(wrapped) => wrapped.wrap.pack(frames, |bytes| self.send(bytes)),
+        }
+    }
+
+    /// Takes leave of the peer in the way of what lies in between; false if nothing does.
+    fn part(&self, code: Option<CloseCode>) -> bool {
+        match &mut *self.wrap.borrow_mut() {
+            None => false,
+            Some(wrapped) => {
+                wrapped.wrap.part(code, |bytes| self.send(bytes));
+                true
+            }
+        }
+    }
+
+    /// Writes bytes as they are, or queues what can't be written now; tells how many are queued then.
+    fn send(&self, mut bytes: &[u8]) -> usize {
+        let mut outbox = self.outbox.borrow_mut();
+        if outbox.is_none() && !bytes.is_empty() {
+            match self.stream.borrow().try_write(bytes) {
+                Ok(written) => bytes = &bytes[written..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return 0,
+            }
+        }
+        if !bytes.is_empty() {
+            outbox.get_or_insert_default().extend_from_slice(bytes);
+            self.wake();
+        }
+        outbox.as_deref().map_or(0, Vec::len)
     }
 
     fn wake(&self) {
@@ -137,10 +201,12 @@ impl Link {
             return Poll::Ready(Ending::Peer(LinkEnd::Reset));
         }
         for _ in 0..READS_MAX {
-            match ready!(self.poll_read(context, driver)) {
-                Ok(0) => return Poll::Ready(Ending::Peer(LinkEnd::Eof)),
-                Ok(_) => {}
-                Err(_) => return Poll::Ready(Ending::Peer(LinkEnd::Reset)),
+            match self.poll_read(context, driver) {
+                Poll::Pending => return self.poll_due(context, driver),
+                Poll::Ready(Ok(Read::End)) => return Poll::Ready(Ending::Peer(LinkEnd::Eof)),
+                Poll::Ready(Ok(Read::Leave)) => return Poll::Ready(Ending::Leave),
+                Poll::Ready(Ok(Read::Some)) => {}
+                Poll::Ready(Err(_)) => return Poll::Ready(Ending::Peer(LinkEnd::Reset)),
             }
             // What was read may have made the shard close this very link. Its number is free from then on, so nothing
             // more may be said of it.
@@ -153,15 +219,89 @@ impl Link {
     }
 
     /// Reads what there is into the thread's buffer and hands it to the shard.
-    fn poll_read(&self, context: &mut Context<'_>, driver: &Rc<Driver>) -> Poll<io::Result<usize>> {
+    fn poll_read(&self, context: &mut Context<'_>, driver: &Rc<Driver>) -> Poll<io::Result<Read>> {
         driver.with_buffer(|buffer| {
             let mut read = ReadBuf::new(buffer);
             ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_read(context, &mut read))?;
-            if !read.filled().is_empty() {
-                driver.received(self.id, read.filled());
+            let bytes = read.filled_mut();
+            let Some(&first) = bytes.first() else { return Poll::Ready(Ok(Read::End)) };
+            if self.fresh.replace(false) && first != 0 {
+                let rules = self.admission.rules();
+                let wrap = Wrap::for_first(first, &rules);
+                *self.wrap.borrow_mut() = wrap.map(|wrap| Box::new(Wrapped { wrap, rules, due: None }));
             }
-            Poll::Ready(Ok(read.filled().len()))
+            if self.wrap.borrow().is_some() {
+                return Poll::Ready(Ok(self.unwrap(bytes, driver)));
+            }
+            driver.received(self.id, bytes);
+            Poll::Ready(Ok(Read::Some))
         })
+    }
+
+    /// Takes bytes out of what they are wrapped in, and gives them to the shard.
+    fn unwrap(&self, bytes: &mut [u8], driver: &Rc<Driver>) -> Read {
+        Work::lend(|work| {
+            let mut step = self.with_wrap(|wrap, rules| wrap.open(bytes, work, rules));
+            loop {
+                self.send(&work.wire);
+                work.wire.clear();
+                if !work.frames.is_empty() {
+                    driver.received(self.id, &work.frames);
+                    work.frames.clear();
+                }
+                if self.closing.get().is_some() {
+                    return Read::Some;
+                }
+                if step == Step::Heard && self.queued() > PONGS_MAX {
+                    work.drop_answer();
+                } else if let Some(wrapped) = &mut *self.wrap.borrow_mut() {
+                    wrapped.wrap.answer(work);
+                }
+                self.send(&work.wire);
+                work.wire.clear();
+                let link = self.id;
+                match step {
+                    Step::Wait => return Read::Some,
+                    Step::Ended => return Read::Leave,
+                    Step::Upgraded(transport) => driver.tell(Input::Upgraded { link, transport }),
+                    Step::Heard => driver.tell(Input::Heard { link }),
+                    Step::Garbled => driver.tell(Input::Garbled { link }),
+                    Step::TurnedAway(code, reason) => driver.tell(Input::TurnedAway { link, code, reason }),
+                }
+                if self.closing.get().is_some() {
+                    return Read::Some;
+                }
+                step = self.with_wrap(|wrap, rules| wrap.step(work, rules));
+            }
+        })
+    }
+
+    fn with_wrap(&self, step: impl FnOnce(&mut Wrap, &Rules) -> Step) -> Step {
+        // Nothing takes a wrap away from a link.
+        self.wrap.borrow_mut().as_mut().map_or(Step::Wait, |wrapped| step(&mut wrapped.wrap, &wrapped.rules))
+    }
+
+    /// Whether the present stage of a wrap has taken too long.
+    fn poll_due(&self, context: &mut Context<'_>, driver: &Rc<Driver>) -> Poll<Ending> {
+        let reason = {
+            let mut wrapped = self.wrap.borrow_mut();
+            let Some(wrapped) = wrapped.as_deref_mut() else { return Poll::Pending };
+            let Some(patience) = wrapped.wrap.patience() else {
+                wrapped.due = None;
+                return Poll::Pending;
+            };
+            let due = wrapped.due.take().filter(|(given, _)| *given == patience);
+            let mut due = due.unwrap_or_else(|| (patience, Box::pin(tokio::time::sleep(patience))));
+            let over = due.1.as_mut().poll(context);
+            wrapped.due = Some(due);
+            ready!(over);
+            wrapped.wrap.overdue()
+        };
+        driver.tell(Input::TurnedAway { link: self.id, code: CloseCode::NoHello, reason });
+        match self.closing.get() {
+            Some(manner) => Poll::Ready(Ending::Shard(manner)),
+            None => Poll::Pending,
+        }
     }
 
     /// Writes what is queued; `Ready(Ok)` when nothing is.
@@ -179,7 +319,7 @@ impl Link {
 
     /// Lets the goodbye go out before the socket is closed: what the peer still sends would turn the close into a reset
     /// that could overtake it.
-    async fn part(&self) {
+    async fn linger(&self) {
         let parting = async {
             poll_fn(|context| self.poll_flush(context)).await?;
             poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(context)).await?;
@@ -203,8 +343,29 @@ impl Link {
     }
 }
 
+/// What a read came to.
+enum Read {
+    Some,
+    End,
+    /// The peer said that it ends, and was answered.
+    Leave,
+}
+
 /// Who ended a link.
 enum Ending {
     Peer(LinkEnd),
+    /// The peer, with a goodbye that has an answer.
+    Leave,
     Shard(Manner),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_fits_the_allocators_place_of_128_bytes() {
+        // With the two counts of its `Rc`.
+        assert!(size_of::<Link>() + 2 * size_of::<usize>() <= 128);
+    }
 }

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde_json::{Map, Value};
 use stillhere_core::close::{Cause, CloseCode};
 use stillhere_core::detector::Status;
-use stillhere_core::event::Mode;
+use stillhere_core::event::{Mode, Transport};
 use stillhere_core::stats::{Histogram, Refused, Resumed, Stats};
 
 /// Everything that metrics are made from, as of one moment.
@@ -19,6 +19,7 @@ pub(crate) struct Snapshot {
     pub(crate) refused_full: u64,
     pub(crate) refused_address: u64,
     pub(crate) refused_busy: u64,
+    pub(crate) refused_proxy: u64,
     pub(crate) exhausted: u64,
     pub(crate) store_commit: Histogram,
     pub(crate) store_failed: u64,
@@ -105,10 +106,12 @@ macro_rules! metrics {
 }
 
 metrics! {
-    "links" "gauge" "Links now, by what they speak." |now, lines| {
-        for mode in Mode::ALL {
-            let labels = format!("transport=\"tcp\",mode=\"{}\"", mode.name());
-            lines.labelled(&labels, now.stats.links[mode as usize]);
+    "links" "gauge" "Links now, by what carries them and what they speak." |now, lines| {
+        for transport in Transport::ALL {
+            for mode in Mode::ALL {
+                let labels = format!("transport=\"{}\",mode=\"{}\"", transport.name(), mode.name());
+                lines.labelled(&labels, now.stats.links[transport as usize][mode as usize]);
+            }
         }
     };
     "links_opened_total" "counter" "Links accepted." |now, lines| lines.plain(now.stats.links_opened);
@@ -176,6 +179,7 @@ metrics! {
         lines.labelled("reason=\"connections\"", now.refused_full);
         lines.labelled("reason=\"connections_per_address\"", now.refused_address);
         lines.labelled("reason=\"overload\"", now.refused_busy);
+        lines.labelled("reason=\"proxy_header\"", now.refused_proxy);
     };
     "fds_exhausted_total" "counter" "Times that no file descriptor was left for a new link." |now, lines| {
         lines.plain(now.exhausted);
@@ -266,6 +270,7 @@ mod tests {
             refused_full: 0,
             refused_address: 0,
             refused_busy: 0,
+            refused_proxy: 0,
             exhausted: 0,
             store_commit: Histogram::starting_at(Duration::from_millis(1)),
             store_failed: 0,

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustix::process::{Resource, Rlimit, setrlimit};
+use rustls::server::ProducesTickets;
 use stillhere_core::event::Terms;
 use stillhere_core::profile::silence_until_miss;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -21,6 +22,7 @@ use tracing::{error, info, warn};
 
 use crate::admin;
 use crate::api::Reloaded;
+use crate::certificate::Certificate;
 use crate::clock::Clock;
 use crate::config::{Config, ConfigErrors, OpenFiles};
 use crate::control::{Command, Control};
@@ -32,6 +34,7 @@ use crate::listen;
 use crate::notes::{Events, Notes};
 use crate::store;
 use crate::token::Token;
+use crate::transport::Rules;
 
 /// Commands of operators that may wait.
 const COMMANDS_MAX: usize = 16;
@@ -82,6 +85,9 @@ pub fn run(
 struct Gateway {
     control: Control,
     commands: mpsc::Receiver<Command>,
+    /// The one in force.
+    certificate: Option<Certificate>,
+    ticketer: Arc<dyn ProducesTickets>,
     /// Held until the process ends.
     _lock: File,
 }
@@ -93,10 +99,14 @@ fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
         warn!(%error, "can't do without huge pages; more memory is taken than is used");
     }
     let connections_max = connections_max(config)?;
+    let shards = config.shards();
     let data_dir = &config.server.data_dir;
     make_private_dir(data_dir)?;
     let lock = lock_data_dir(data_dir)?;
     let (token, token_file) = Token::load(data_dir)?;
+    let ticketer = rustls::crypto::ring::Ticketer::new().context("the system gives no randomness")?;
+    let certificate = Certificate::load(&config.listen)?;
+    let rules = rules(config, certificate.as_ref(), &ticketer, shards)?;
     let (store, survivors) = store::open(data_dir, config.detector.return_window)?;
     let patience = patience(config);
     let clients = listen::bind(config.listen.clients, config.limits.send_buffer, patience)
@@ -105,7 +115,6 @@ fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
         .with_context(|| format!("can't listen for operators on {}; is another server there?", config.listen.admin))?;
     admin.set_nonblocking(true)?;
 
-    let shards = config.shards();
     let told = Ready {
         clients: clients.local_addr()?,
         admin: admin.local_addr()?,
@@ -119,7 +128,7 @@ fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
     let (sender, commands) = mpsc::channel(COMMANDS_MAX);
     let control = Control {
         hub: hub.clone(),
-        gate: Gate::new(connections_max, config.limits.connections_per_address),
+        gate: Gate::new(connections_max, config.limits.connections_per_address, rules),
         events: Events::new(),
         store: store.clone(),
         clock,
@@ -163,7 +172,7 @@ fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
     }
     restore(&hub, survivors);
     serve_operators(admin, control.clone(), token)?;
-    Ok((Gateway { control, commands, _lock: lock }, told))
+    Ok((Gateway { control, commands, certificate, ticketer, _lock: lock }, told))
 }
 
 /// Hands out what survived the last run: any shard will do, since they ask each other.
@@ -258,7 +267,7 @@ impl Gateway {
         match self.control.stats().await {
             Ok(stats) => {
                 let cleared = stats.closes.iter().sum::<u64>();
-                Notes::reap(cleared - *before, stats.links.iter().sum(), interval);
+                Notes::reap(cleared - *before, stats.links_open(), interval);
                 *before = cleared;
             }
             Err(error) => warn!(%error, "the reaper can't count"),
@@ -266,7 +275,7 @@ impl Gateway {
     }
 
     /// Applies what can be applied of a configuration read again.
-    async fn reload(&self, config: &mut Config, reload: impl Fn() -> Result<Config, ConfigErrors>) -> Reloaded {
+    async fn reload(&mut self, config: &mut Config, reload: impl Fn() -> Result<Config, ConfigErrors>) -> Reloaded {
         let new = match reload() {
             Ok(new) => new,
             Err(errors) => {
@@ -274,17 +283,36 @@ impl Gateway {
                 return Reloaded { errors, ..Reloaded::default() };
             }
         };
+        let certificate = match Certificate::load(&new.listen) {
+            Ok(certificate) => certificate,
+            Err(error) => return Reloaded { errors: vec![error.to_string()], ..Reloaded::default() },
+        };
         let changes = config.difference(&new);
         let (applied, needs_restart): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.reloadable);
         let keys = |changes: Vec<crate::config::Change>| changes.into_iter().map(|change| change.key).collect();
         let mut reloaded = Reloaded { applied: keys(applied), needs_restart: keys(needs_restart), errors: Vec::new() };
+        // The files may have changed under the same names.
+        let renewed = match (&self.certificate, &certificate) {
+            (Some(old), Some(new)) => !old.is_same(new),
+            (old, new) => old.is_some() != new.is_some(),
+        };
+        let named = reloaded.applied.iter().any(|key| key == "listen.tls_cert");
+        if renewed && !named {
+            reloaded.applied.push("listen.tls_cert".to_owned());
+        }
         if reloaded.applied.is_empty() {
             return reloaded;
         }
         let new = config.reloaded(&new);
+        let shards = self.control.hub.len();
+        let rules = match rules(&new, certificate.as_ref(), &self.ticketer, shards) {
+            Ok(rules) => rules,
+            Err(error) => return Reloaded { errors: vec![format!("{error:#}")], ..Reloaded::default() },
+        };
+        self.certificate = certificate;
         let connections_max = new.connections_max(OpenFiles::now());
-        self.control.gate.configure(connections_max, new.limits.connections_per_address);
-        if let Err(error) = self.control.configure(&terms(&new, self.control.hub.len())).await {
+        self.control.gate.configure(connections_max, new.limits.connections_per_address, rules);
+        if let Err(error) = self.control.configure(&terms(&new, shards)).await {
             reloaded.errors.push(error.to_string());
         }
         *config = new;
@@ -344,6 +372,27 @@ fn terms(config: &Config, shards: usize) -> Terms {
     limits.retained_per_address = limits.retained_per_address.div_ceil(shards);
     limits.remembered = limits.remembered.div_ceil(shards);
     Terms { legacy: config.listen.legacy, insecure: config.listen.insecure, limits, ..Terms::of(&profile) }
+}
+
+/// What holds for the clients' port.
+fn rules(
+    config: &Config,
+    certificate: Option<&Certificate>,
+    ticketer: &Arc<dyn ProducesTickets>,
+    shards: usize,
+) -> anyhow::Result<Rules> {
+    if let Some(warning) = certificate.and_then(Certificate::warning) {
+        warn!("{warning}");
+    }
+    let tls = certificate.map(|certificate| certificate.server_config(ticketer)).transpose();
+    Ok(Rules {
+        tls: tls.context("the certificate can't be used for TLS")?,
+        origins: config.listen.origins.clone(),
+        proxies: config.listen.proxy.clone(),
+        first_frame: config.limits.first_frame,
+        message_bytes_max: config.limits.frame as usize,
+        held_bytes_max: config.limits.partial.div_ceil(shards),
+    })
 }
 
 /// How long the kernel must leave the decision to the detector: twice the longest bound that any session can have.

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Serialize;
+use stillhere_server::certificate::Certificate;
 use stillhere_server::config::{Config, ConfigError, OpenFiles, span};
 
 use crate::config::SettingArgs;
@@ -74,6 +75,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
 fn inspect(config: &Config, files: OpenFiles) -> Report {
     let mut report = Report::default();
     check_ports(config, &mut report);
+    check_certificate(config, &mut report);
     check_writable("server.data_dir", "data directory", &config.server.data_dir, &mut report);
     if let Some(directory) = config.log.file.as_deref().and_then(Path::parent) {
         check_writable("log.file", "log file's directory", directory, &mut report);
@@ -138,6 +140,14 @@ fn in_brackets(key: &str) -> String {
 fn is_gateway(admin: SocketAddr) -> bool {
     let config = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(2))).proxy(None).build();
     ureq::Agent::new_with_config(config).get(format!("http://{admin}/healthz")).call().is_ok()
+}
+
+/// Reads the certificate as `serve` and a reload do.
+fn check_certificate(config: &Config, report: &mut Report) {
+    match Certificate::load(&config.listen) {
+        Ok(certificate) => report.warnings.extend(certificate.and_then(|certificate| certificate.warning())),
+        Err(error) => report.errors.push(error_of("listen.tls_cert", error.to_string())),
+    }
 }
 
 /// Writes a file into the directory, or where it would be made, and removes it again.
@@ -236,6 +246,15 @@ mod tests {
         assert_eq!(keys, ["listen.clients", "server.data_dir", "log.file"]);
         assert!(report.errors[0].message.contains("change [listen] clients"), "{:?}", report.errors);
         assert!(!report.ok);
+    }
+
+    #[test]
+    fn a_certificate_that_cant_be_read_is_reported() {
+        let mut config = config("/tmp");
+        config.listen.tls_cert = Some("/proc/stillhere/cert.pem".into());
+        config.listen.tls_key = Some("/proc/stillhere/key.pem".into());
+        let report = inspect(&config, FILES);
+        assert!(!report.ok && report.errors[0].message.contains("check `[listen] tls_cert`"), "{:?}", report.errors);
     }
 
     #[test]

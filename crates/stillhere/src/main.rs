@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod beat;
+mod certs;
 mod check;
 mod config;
 mod ctl;
@@ -47,6 +48,7 @@ enum Command {
     Beat(beat::BeatArgs),
     Tune(trace::Args),
     Ctl(ctl::Args),
+    Certs(certs::Args),
     Version(version::Args),
     #[command(hide = true)]
     Gen(reference::Args),
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::Beat(args) => beat::run(args),
         Command::Tune(args) => trace::run(args),
         Command::Ctl(args) => ctl::run(args),
+        Command::Certs(args) => certs::run(args),
         Command::Version(args) => version::run(args),
         Command::Gen(args) => reference::run(&args),
     };

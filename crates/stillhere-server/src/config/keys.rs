@@ -5,8 +5,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::network::Network;
 use super::source::Reader;
-use super::value::{Address, Codec, Count, Directory, Kind, Optional, OptionalFile, Size, Span, Switch};
+use super::value::{
+    Address, Codec, Count, Directory, Kind, Networks, Optional, OptionalFile, Origins, Size, Span, Switch,
+};
 use super::word::{Choice, Format, Level, ProfileName, Rotate};
 
 /// One setting: where it is found, what it may be and what it means.
@@ -148,7 +151,15 @@ sections! {
         legacy: bool [Switch] = "true", restart,
             "Whether clients may send plain heartbeats without `hello`, as the tutorial's do. They are never written to.";
         insecure: bool [Switch] = "false" flag "--insecure", live,
-            "Whether clients beyond loopback may say `hello` over plain TCP, where others can read the secret that resumes their session. This version has no TLS yet; put it behind a tunnel, or accept the risk in a network of your own.";
+            "Whether clients beyond loopback may say `hello` over plain TCP, where others can read the secret that resumes their session. Give the gateway a certificate instead (`tls_cert`), or accept the risk in a network of your own.";
+        tls_cert: Option<PathBuf> [OptionalFile] = "", live,
+            "A PEM file with the certificate for clients and the chain behind it; empty for no TLS. TLS, WebSocket and plain frames share the one port. Read again at every reload, also under the same name; open links stay. `stillhere certs dev` makes one to try.";
+        tls_key: Option<PathBuf> [OptionalFile] = "", live,
+            "The PEM file with the certificate's private key. Only its owner should be able to read it.";
+        origins: Vec<String> [Origins] = "", live,
+            "The origins whose pages may open a WebSocket, such as \"https://example.com\". Pages of the host that is connected to always may; programs that are no browsers send no origin and always may.";
+        proxy: Vec<Network> [Networks] = "", live,
+            "The networks in which a proxy stands that speaks the PROXY protocol (version 1 or 2), such as \"10.0.0.0/8\". From there every connection must begin with its header, which gives the client's address for limits, logs and lists; from elsewhere none may.";
     }
     server Server "The process itself." {
         data_dir: PathBuf [Directory] = "./stillhere-data" flag "--data-dir", restart,

@@ -8,6 +8,7 @@
 mod error;
 mod files;
 pub mod keys;
+mod network;
 mod source;
 mod template;
 mod value;
@@ -21,6 +22,7 @@ use stillhere_core::profile::Profile;
 pub use error::{ConfigError, ConfigErrors};
 pub use files::{FDS_RESERVED, OpenFiles};
 pub use keys::{Config, Detector, KEYS, Key, Limits, Listen, Log, SECTIONS, Server};
+pub use network::{Network, ParseNetworkError};
 pub use template::{EnvRow, default_toml, env_rows};
 pub use value::{Kind, span};
 pub use word::{Format, Level, Rotate};
@@ -101,6 +103,14 @@ impl Config {
             errors.push(ConfigError { place: None, key: Some(key.to_owned()), message });
         };
         let Listen { clients, admin, .. } = self.listen;
+        if self.listen.tls_cert.is_some() != self.listen.tls_key.is_some() {
+            let (set, missing) =
+                if self.listen.tls_cert.is_some() { ("tls_cert", "tls_key") } else { ("tls_key", "tls_cert") };
+            refuse(
+                &format!("listen.{missing}"),
+                format!("[listen] {set} is set and {missing} isn't; TLS needs both, or neither"),
+            );
+        }
         if !admin.ip().to_canonical().is_loopback() {
             refuse(
                 "listen.admin",

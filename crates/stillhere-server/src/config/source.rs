@@ -234,6 +234,8 @@ never_absent!(
     super::word::Format,
     super::word::Level,
     super::word::Rotate,
+    Vec<String>,
+    Vec<super::network::Network>,
 );
 
 fn parse<C: Codec<T>, T: PartialOrd>(key: &Key, text: &str) -> Result<T, String> {
@@ -263,6 +265,14 @@ fn toml_text(kind: Kind, value: &DeValue<'_>) -> Result<String, &'static str> {
         (Kind::Count, DeValue::Integer(value)) => Ok(decimal(value)),
         (Kind::Count, DeValue::String(_)) => Err("write the number without quotes"),
         (Kind::Count, _) => Err("this must be a whole number, such as 1000"),
+        (Kind::List, DeValue::Array(values)) => {
+            let text = |value: &Spanned<DeValue<'_>>| match value.get_ref() {
+                DeValue::String(text) => Ok(text.to_string()),
+                _ => Err("every element of this list is written in \"quotes\""),
+            };
+            Ok(values.iter().map(text).collect::<Result<Vec<_>, _>>()?.join(","))
+        }
+        (Kind::List, _) => Err("this is a list: [\"one\", \"another\"]"),
         (_, DeValue::String(value)) => Ok(value.to_string()),
         // The codec then asks for the unit, with an example made from the number.
         (Kind::Span | Kind::Size, DeValue::Integer(value)) => Ok(decimal(value)),

@@ -81,6 +81,14 @@ fn example(key: &Key) -> &'static str {
 
 fn literal(kind: Kind, text: &str) -> String {
     match kind {
+        Kind::List => toml::Value::Array(
+            text.split(',')
+                .map(str::trim)
+                .filter(|text| !text.is_empty())
+                .map(|text| toml::Value::String(text.to_owned()))
+                .collect(),
+        )
+        .to_string(),
         Kind::Switch | Kind::Count => text.to_owned(),
         Kind::Address | Kind::Span | Kind::Size | Kind::Word | Kind::Path => {
             toml::Value::String(text.to_owned()).to_string()

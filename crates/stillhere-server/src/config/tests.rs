@@ -208,7 +208,7 @@ fn only_the_promised_settings_are_reloadable() {
             "detector" => true,
             "limits" => !["outbox", "send_buffer", "closed"].contains(&key.name),
             "log" => key.name == "level",
-            "listen" => key.name == "insecure",
+            "listen" => ["insecure", "tls_cert", "tls_key", "origins", "proxy"].contains(&key.name),
             _ => false,
         };
         assert_eq!(key.reloadable, promised, "{}", key.path());

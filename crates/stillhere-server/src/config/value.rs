@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::network::{Network, ParseNetworkError};
+
 /// What a value looks like, for messages and for what TOML type it may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -22,6 +24,8 @@ pub enum Kind {
     Word,
     /// A path, in quotes.
     Path,
+    /// Texts in quotes, between brackets; with commas between them where there are no brackets.
+    List,
 }
 
 impl Kind {
@@ -35,6 +39,7 @@ impl Kind {
             Kind::Size => "size",
             Kind::Word => "word",
             Kind::Path => "path",
+            Kind::List => "list",
         }
     }
 }
@@ -264,6 +269,51 @@ impl Codec<Option<PathBuf>> for OptionalFile {
     }
 }
 
+/// `10.0.0.0/8, ::1`
+pub(super) struct Networks;
+
+impl Codec<Vec<Network>> for Networks {
+    const KIND: Kind = Kind::List;
+
+    fn parse(text: &str) -> Result<Vec<Network>, Problem> {
+        parse_list(text, |text| {
+            text.parse().map_err(|error: ParseNetworkError| Problem::form(format!("`{text}`: {error}")))
+        })
+    }
+
+    fn show(value: &Vec<Network>) -> Option<String> {
+        Some(value.iter().map(Network::to_string).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// `https://example.com`
+pub(super) struct Origins;
+
+impl Codec<Vec<String>> for Origins {
+    const KIND: Kind = Kind::List;
+
+    fn parse(text: &str) -> Result<Vec<String>, Problem> {
+        parse_list(text, |text| {
+            let host = text.split_once("://").filter(|(scheme, _)| !scheme.is_empty()).map(|(_, host)| host);
+            match host {
+                Some(host) if !host.is_empty() && !host.contains(['/', '*', '@']) => Ok(text.to_ascii_lowercase()),
+                Some(_) | None => Err(Problem::form(format!(
+                    "`{text}`: an origin is a scheme and a host, with a port unless it is the usual one, such as \
+                     \"https://example.com\""
+                ))),
+            }
+        })
+    }
+
+    fn show(value: &Vec<String>) -> Option<String> {
+        Some(value.join(", "))
+    }
+}
+
+fn parse_list<T>(text: &str, parse: impl Fn(&str) -> Result<T, Problem>) -> Result<Vec<T>, Problem> {
+    text.split(',').map(str::trim).filter(|text| !text.is_empty()).map(parse).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -337,6 +387,18 @@ mod tests {
         assert!(form_of(<Size as Codec<u32>>::parse("64KB")).contains("use B, KiB, MiB or GiB"));
         assert!(form_of(<Size as Codec<u32>>::parse("KiB")).contains("a whole number and a unit"));
         assert_eq!(<Size as Codec<u32>>::parse("4GiB"), Err(Problem::Range));
+    }
+
+    #[test]
+    fn lists_are_read_with_commas_and_shown_so() {
+        let shown = |text| Networks::parse(text).map(|list| Networks::show(&list).unwrap_or_default());
+        assert_eq!(shown("10.0.0.0/8,::1 , 192.0.2.7"), Ok("10.0.0.0/8, ::1/128, 192.0.2.7/32".to_owned()));
+        assert_eq!(shown(""), Ok(String::new()));
+        assert!(form_of(Networks::parse("10.0.0.1/8")).contains("10.0.0.0/8"));
+        assert_eq!(Origins::parse("https://A.example"), Ok(vec!["https://a.example".to_owned()]));
+        for wrong in ["example.com", "https://", "https://a/b", "*", "https://*.example.com", "null"] {
+            assert!(form_of(Origins::parse(wrong)).contains("such as"), "{wrong}");
+        }
     }
 
     #[test]

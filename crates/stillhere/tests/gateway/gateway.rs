@@ -288,7 +288,7 @@ impl Gateway {
     /// Waits until nothing is left of what tests did but these many open links.
     pub(crate) fn wait_until_calm(&self, links: usize) {
         self.wait_for_metric("sockets_open", "", links as u64);
-        self.wait_for_metric("links", "tcp", links as u64);
+        self.wait_for_metric("links", "transport", links as u64);
         self.wait_for_metric("links", "unknown", 0);
         self.wait_for_metric("partial_bytes", "", 0);
         // A connection to the admin API ends a moment after its answer.

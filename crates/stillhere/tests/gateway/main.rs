@@ -7,6 +7,7 @@
 //! - `bystanders`, `trial`: honest clients that must not notice what an offender does
 //! - `lengths`, `bodies`, `strangers`, `dawdlers`, `herds`: bad input
 //! - `legacy`, `hello`, `resume`, `secrets`, `restart`: the two modes and what survives
+//! - `carrier`, `tls`, `websocket`, `proxy`: other transports than plain TCP
 //! - `detector`: who is still here, in real time
 //! - `operator`, `limits`, `api`, `events`: whoever runs the gateway
 
@@ -14,6 +15,7 @@ mod admin;
 mod api;
 mod bodies;
 mod bystanders;
+mod carrier;
 mod dawdlers;
 mod detector;
 mod events;
@@ -25,8 +27,11 @@ mod lengths;
 mod limits;
 mod operator;
 mod peer;
+mod proxy;
 mod restart;
 mod resume;
 mod secrets;
 mod strangers;
+mod tls;
 mod trial;
+mod websocket;

@@ -14,8 +14,8 @@ fn check(reason: &str, greeting: &[u8]) {
 }
 
 #[test]
-fn http_is_turned_away() {
-    check("http", b"GET / HTTP/1.1\r\nHost: 127.0.0.1:14000\r\nUser-Agent: curl/8.0\r\nAccept: */*\r\n\r\n");
+fn what_begins_like_a_get_but_is_none_is_turned_away() {
+    check("protocol", b"GARBAGE\0\xff");
 }
 
 #[test]

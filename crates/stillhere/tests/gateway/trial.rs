@@ -1,5 +1,6 @@
 //! An offender, and everything that must stay as it was.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -49,7 +50,12 @@ impl Trial {
 
     /// A link has ended and is listed so; `None` if the peer left.
     pub(crate) fn expect_closed(&mut self, peer: &Peer, code: Option<u16>) -> Value {
-        let row = self.gateway.closed_row(peer.address);
+        self.expect_closed_at(peer.address, code)
+    }
+
+    /// The same for a link of whatever kind.
+    pub(crate) fn expect_closed_at(&mut self, address: SocketAddr, code: Option<u16>) -> Value {
+        let row = self.gateway.closed_row(address);
         assert_eq!(row["code"].as_u64(), code.map(u64::from), "{row}");
         assert_eq!(row["name"].is_null(), code.is_none(), "{row}");
         self.count(code, 1);

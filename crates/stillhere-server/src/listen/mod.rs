@@ -2,6 +2,11 @@
 //!
 //! What every link needs of its socket is set on the listener, since accepted sockets inherit it. The loop never spins:
 //! at the limit of connections it accepts and closes, at the limit of file descriptors it waits until one may be free.
+//!
+//! What comes from a network of proxies first tells whose connection it is (`proxy`): a task each, for at most as long
+//! as a first frame may take. Cancelling it closes the socket.
+
+mod proxy;
 
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -18,9 +23,11 @@ use stillhere_core::event::Peer;
 use tracing::{error, warn};
 
 use crate::driver::Driver;
-use crate::gate::Gate;
+use crate::gate::{Admission, Gate};
 use crate::hub::{Hub, Message};
 use crate::link;
+use crate::transport::Rules;
+use proxy::ProxyError;
 
 /// Connections that may wait in the kernel to be accepted; a herd's first moment.
 const BACKLOG: i32 = 4096;
@@ -50,14 +57,14 @@ pub(crate) async fn accept(listener: TcpListener, gate: Arc<Gate>, hub: Hub, dri
         Ok(listener) => listener,
         Err(error) => return error!(%error, "can't watch the clients' port; nobody can connect"),
     };
-    let mut door = Door { gate, hub, driver, hasher: RandomState::new() };
+    let door = Rc::new(Door { gate, hub, driver, hasher: RandomState::new() });
     while !door.gate.is_closed() {
         let first = tokio::select! {
             first = listener.accept() => first,
             () = door.gate.closing() => return,
         };
         let taken = match first {
-            Ok((stream, peer)) => stream.into_std().map(|stream| door.hand_out(stream, peer)),
+            Ok((stream, peer)) => stream.into_std().map(|stream| door.let_in(stream, peer)),
             Err(error) => Err(error),
         };
         // One is rarely alone. The rest need not go through the runtime one by one.
@@ -88,12 +95,12 @@ struct Door {
 
 impl Door {
     /// Accepts what is waiting, up to a bound.
-    fn accept_some(&mut self, listener: &tokio::net::TcpListener) -> io::Result<()> {
+    fn accept_some(self: &Rc<Door>, listener: &tokio::net::TcpListener) -> io::Result<()> {
         for _ in 0..ACCEPTS_MAX {
             match rustix::net::acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((socket, address)) => {
                     if let Some(peer) = address.and_then(|address| SocketAddr::try_from(address).ok()) {
-                        self.hand_out(TcpStream::from(socket), peer);
+                        self.let_in(TcpStream::from(socket), peer);
                     }
                 }
                 Err(Errno::AGAIN) => return Ok(()),
@@ -103,8 +110,42 @@ impl Door {
         Ok(())
     }
 
-    fn hand_out(&mut self, stream: TcpStream, peer: SocketAddr) {
-        let Some(admission) = self.gate.admit(peer.ip().to_canonical()) else { return };
+    fn let_in(self: &Rc<Door>, stream: TcpStream, peer: SocketAddr) {
+        let Some(admission) = self.gate.admit() else { return };
+        let rules = self.gate.rules();
+        if rules.proxies.iter().any(|network| network.contains(peer.ip())) {
+            let door = Rc::clone(self);
+            tokio::task::spawn_local(async move { door.introduce(stream, peer, admission, &rules).await });
+        } else {
+            self.hand_out(stream, peer, admission);
+        }
+    }
+
+    /// Hears from a proxy whose connection this is.
+    async fn introduce(&self, stream: TcpStream, proxy: SocketAddr, admission: Admission, rules: &Rules) {
+        let hear = async {
+            let mut stream = tokio::net::TcpStream::from_std(stream)?;
+            let client = proxy::read_header(&mut stream).await?;
+            Ok((stream.into_std()?, client))
+        };
+        let heard = match tokio::time::timeout(rules.first_frame, hear).await {
+            Ok(heard) => heard,
+            Err(_) => Err(ProxyError::Missing),
+        };
+        match heard {
+            Ok((stream, client)) if !self.gate.is_closed() => {
+                self.hand_out(stream, client.unwrap_or(proxy), admission);
+            }
+            Ok(_) => {}
+            Err(error) => {
+                let refused = self.gate.refused_proxy.fetch_add(1, Ordering::Relaxed) + 1;
+                warn!(refused, %proxy, %error, "refused a connection from a network of proxies (listen.proxy)");
+            }
+        }
+    }
+
+    fn hand_out(&self, stream: TcpStream, peer: SocketAddr, admission: Admission) {
+        let Some(admission) = admission.count(peer.ip().to_canonical()) else { return };
         let peer = Peer::from(peer);
         // The same address and port always meet the same shard, which remembers who it was.
         let shard = (self.hasher.hash_one(peer) % self.hub.len() as u64) as usize;
