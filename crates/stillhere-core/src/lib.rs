@@ -9,6 +9,7 @@
 //! Who calls it: `stillhere-server` puts sockets and timers around a shard, `stillhere-client` around a peer.
 
 pub mod area;
+pub mod bigram;
 pub mod close;
 pub mod detector;
 pub mod event;
@@ -18,6 +19,7 @@ pub mod limits;
 pub mod name;
 pub mod peer;
 pub mod profile;
+pub mod rights;
 pub mod secret;
 pub mod session;
 pub mod shard;
