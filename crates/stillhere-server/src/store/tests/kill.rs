@@ -79,7 +79,8 @@ fn child() {
             }
         }
     });
-    let store = start(Path::new(&dir), PATIENCE, Rules::default(), tell, Box::new(|_, _, _| {})).unwrap();
+    let rules = Rules { mailbox_max: u64::MAX, keep_messages: 0, ..Rules::default() };
+    let store = start(Path::new(&dir), PATIENCE, rules, tell, Box::new(|_, _, _| {})).unwrap();
     let order = |producer: u64, number: u64, order| {
         store.ledger.order(0, OrderId(producer << 32 | number), order).unwrap();
     };
