@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::close::{Cause, CloseCode};
 use crate::detector::{Rule, Status};
-use crate::ledger::{self, News, Order, OrderId, Outcome, Place};
+use crate::ledger::{Order, OrderId, Place, Told};
 use crate::limits::{ChatLimits, Limits};
 use crate::name::Name;
 use crate::profile::Profile;
@@ -270,15 +270,8 @@ pub enum Input<'a> {
         /// The link.
         link: LinkId,
     },
-    /// The store has answered an [`Output::Order`].
-    Outcome {
-        /// Which.
-        order: OrderId,
-        /// What came of it.
-        outcome: Result<Outcome, ledger::Refused>,
-    },
-    /// The store tells what was committed.
-    News(News),
+    /// The store has answered [`Output::Order`]s, and tells what was committed.
+    Told(Vec<Told>),
     /// Another shard says something.
     Word {
         /// Which shard.
@@ -372,7 +365,7 @@ pub enum Output {
         /// Where the links stand.
         targets: Range<usize>,
     },
-    /// Ask the store, and come back with [`Input::Outcome`]. If it can't be asked now, the outcome is
+    /// Ask the store, and come back with [`Input::Told`]. If it can't be asked now, the outcome is
     /// [`busy`](crate::wire::error::ErrorCode::BUSY).
     Order {
         /// To be repeated.

@@ -404,6 +404,15 @@ impl From<Refusal> for Refused {
     }
 }
 
+/// What the store tells a shard, in the order of its commits.
+#[derive(Debug)]
+pub enum Told {
+    /// The answer to one of its orders.
+    Outcome(OrderId, Result<Outcome, Refused>),
+    /// What happened in a stream that it has joined.
+    News(News),
+}
+
 /// What the store tells by itself.
 #[derive(Clone, Debug)]
 pub enum News {

@@ -23,6 +23,7 @@ pub mod peer;
 pub mod profile;
 pub mod rate;
 pub mod replay;
+pub mod rights;
 pub mod secret;
 pub mod session;
 pub mod shard;

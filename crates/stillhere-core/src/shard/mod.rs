@@ -34,6 +34,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 
 use crate::close::CloseCode;
 use crate::event::{Input, LinkId, Manner, Output, Outputs, Seat, Terms};
+use crate::ledger::Told;
 use crate::limits::{PULSE, STALL};
 use crate::secret::Entropy;
 use crate::session::Session;
@@ -170,8 +171,14 @@ impl Shard {
             Input::Restore(keepsakes) => self.restore(keepsakes, at, out),
             Input::Choked { link } => self.choke(link, true, at, out),
             Input::Drained { link } => self.choke(link, false, at, out),
-            Input::Outcome { order, outcome } => self.outcome(order, outcome, at, out),
-            Input::News(news) => self.news(news, at, out),
+            Input::Told(told) => {
+                for told in told {
+                    match told {
+                        Told::Outcome(order, outcome) => self.outcome(order, outcome, at, out),
+                        Told::News(news) => self.news(news, at, out),
+                    }
+                }
+            }
             Input::Word { from, word } => self.word(from, word, at, out),
             Input::Announce { place, text } => self.announce(place.as_ref(), text, out),
         }

@@ -21,11 +21,11 @@ use stillhere_core::profile::Profile;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use files::{FDS_RESERVED, OpenFiles};
-pub use keys::{Config, Detector, KEYS, Key, Limits, Listen, Log, SECTIONS, Server};
 pub use network::{Network, ParseNetworkError};
+pub use keys::{Config, Detector, KEYS, Key, Limits, Listen, Log, Rooms, SECTIONS, Server};
 pub use template::{EnvRow, default_toml, env_rows};
 pub use value::{Kind, span};
-pub use word::{Format, Level, Rotate};
+pub use word::{Format, Level, RoomsBy, Rotate, Strangers};
 
 use source::{Reader, Settings};
 

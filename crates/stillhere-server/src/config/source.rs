@@ -226,6 +226,7 @@ macro_rules! never_absent {
 never_absent!(
     bool,
     u32,
+    u64,
     usize,
     &'static str,
     std::net::SocketAddr,
@@ -233,9 +234,11 @@ never_absent!(
     std::time::Duration,
     super::word::Format,
     super::word::Level,
+    super::word::RoomsBy,
     super::word::Rotate,
     Vec<String>,
     Vec<super::network::Network>,
+    super::word::Strangers,
 );
 
 fn parse<C: Codec<T>, T: PartialOrd>(key: &Key, text: &str) -> Result<T, String> {

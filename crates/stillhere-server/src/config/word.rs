@@ -106,6 +106,26 @@ words! {
     }
 }
 
+words! {
+    /// Who makes rooms.
+    RoomsBy {
+        /// Whoever joins one that isn't there.
+        Users "users",
+        /// Operators alone.
+        Operators "operators",
+    }
+}
+
+words! {
+    /// Whether users may write to those they share nothing with.
+    Strangers {
+        /// They may.
+        Allow "allow",
+        /// They may not.
+        Refuse "refuse",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
