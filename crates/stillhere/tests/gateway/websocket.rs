@@ -297,7 +297,8 @@ fn a_pinger_that_never_reads_gets_no_more_memory_than_a_few_pongs_take() {
     }
     trial.gateway.wait_for_session(link.address, |row| row["beats"] == 100_000);
     let queued = trial.gateway.metric("outbox_bytes", "");
-    assert!((4 * 1024..5 * 1024).contains(&queued), "{queued}");
+    // How much the kernels took first depends on the machine.
+    assert!(queued < 5 * 1024, "{queued}");
     drop(link);
     trial.count(None, 1);
     trial.end();
