@@ -6,7 +6,7 @@
 //! The shard is borrowed for one input at a time; what it decides is carried out after the borrow has ended.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::TcpStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -14,9 +14,13 @@ use std::time::Duration;
 
 use slab::Slab;
 use stillhere_core::close::CloseCode;
-use stillhere_core::event::{Answer, Claim, Input, LinkEnd, LinkId, Manner, Output, Outputs, Peer, Terms, Ticket};
-use stillhere_core::shard::Shard;
+use stillhere_core::event::{
+    Answer, Claim, Input, LinkEnd, LinkId, Manner, Output, Outputs, Peer, Seat, Terms, Ticket,
+};
+use stillhere_core::ledger::{Order, OrderId, Refused, Told};
+use stillhere_core::shard::{Shard, Word};
 use stillhere_core::time::Time;
+use stillhere_core::wire::error::ErrorCode;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, warn};
@@ -26,7 +30,7 @@ use crate::coalesce;
 use crate::gate::Admission;
 use crate::hub::{Hub, Inbox, Message, Room};
 use crate::notes::Notes;
-use crate::store::StoreWriter;
+use crate::store::{LedgerWriter, StoreWriter};
 
 /// The thread's buffer for reading; a frame of the default limit fits.
 const BUFFER_BYTES: usize = 64 * 1024 + 4;
@@ -43,6 +47,9 @@ pub(crate) trait Socket {
 
     /// Bytes queued.
     fn queued(&self) -> usize;
+
+    /// Whether something is queued, and wasn't when this was asked last. The driver is told when nothing is any more.
+    fn chokes(&self) -> bool;
 
     /// Asks the peer for a sign of life below the frames, where the transport can.
     fn ping(&self);
@@ -63,6 +70,7 @@ pub(crate) struct Driver {
     clock: Clock,
     hub: Hub,
     store: StoreWriter,
+    ledger: LedgerWriter,
     outbox_max: usize,
     open_link: OpenLink,
     state: RefCell<State>,
@@ -79,6 +87,8 @@ struct State {
     /// Claims that other shards haven't all answered.
     asked: HashMap<Ticket, Asked>,
     next_ticket: u64,
+    /// Orders that must reach the store, and for which it had no room.
+    unsent: VecDeque<(OrderId, Order)>,
     /// When the driver's loop will next wake the shard.
     planned: Time,
 }
@@ -95,6 +105,9 @@ struct Asked {
 /// then neither has it; but by the next round the one has taken it in.
 const ROUNDS_MAX: u32 = 3;
 
+/// When to try again what the store had no room for.
+const STORE_RETRY: Duration = Duration::from_millis(500);
+
 /// What a driver is made of.
 pub(crate) struct Parts {
     /// The shard's number.
@@ -105,6 +118,7 @@ pub(crate) struct Parts {
     pub(crate) hub: Hub,
     pub(crate) inbox: Inbox,
     pub(crate) store: StoreWriter,
+    pub(crate) ledger: LedgerWriter,
     pub(crate) notes: Notes,
     pub(crate) outbox_max: usize,
     pub(crate) open_link: OpenLink,
@@ -130,14 +144,15 @@ pub(crate) fn run(parts: Parts, start: impl FnOnce(&Rc<Driver>)) -> std::io::Res
 impl Driver {
     fn new(parts: Parts) -> (Rc<Driver>, Inbox) {
         let now = parts.clock.now();
-        let alone = parts.hub.len() == 1;
+        let seat = Seat { index: parts.index as u16, of: parts.hub.len() as u16 };
         let state = State {
-            shard: Shard::new(parts.terms, parts.seed, alone, now),
+            shard: Shard::new(parts.terms, parts.seed, seat, now),
             links: Slab::new(),
             outputs: Outputs::default(),
             notes: parts.notes,
             asked: HashMap::new(),
             next_ticket: 0,
+            unsent: VecDeque::new(),
             planned: now,
         };
         let driver = Driver {
@@ -145,6 +160,7 @@ impl Driver {
             clock: parts.clock,
             hub: parts.hub,
             store: parts.store,
+            ledger: parts.ledger,
             outbox_max: parts.outbox_max,
             open_link: parts.open_link,
             state: RefCell::new(state),
@@ -180,6 +196,7 @@ impl Driver {
             tokio::task::yield_now().await;
         }
         self.handle(Input::Tick { wall_ms: wall_ms() });
+        self.send_again();
     }
 
     fn take(self: &Rc<Driver>, message: Message) {
@@ -187,6 +204,8 @@ impl Driver {
             Message::Link { stream, peer, admission } => (self.open_link)(self, stream, peer, admission),
             Message::Claim { ticket, claim } => self.handle(Input::Claimed { ticket, claim }),
             Message::Answer { ticket, answer } => self.answered(ticket, answer),
+            Message::Word { from, word } => self.handle(Input::Word { from, word }),
+            Message::Told(told) => self.handle(Input::Told(told)),
             Message::Restore(keepsakes) => self.handle(Input::Restore(keepsakes)),
             Message::Visit(visit) => {
                 let mut outputs = {
@@ -268,14 +287,36 @@ impl Driver {
 
     fn carry_out(&self, outputs: &mut Outputs) {
         let mut slow = Vec::new();
+        let mut choked = Vec::new();
+        let mut refused = Vec::new();
         for output in outputs.list.drain(..) {
             match output {
                 Output::Write { link: id, range } => {
                     let link = self.state.borrow().links.get(id.0 as usize).cloned();
-                    if link.is_some_and(|link| link.write(&outputs.bytes[range], self.outbox_max).is_err()) {
+                    let Some(link) = link else { continue };
+                    if link.write(&outputs.bytes[range], self.outbox_max).is_err() {
                         slow.push(id);
+                    } else if link.chokes() {
+                        choked.push(id);
                     }
                 }
+                Output::Fan { frames, targets } => {
+                    let state = self.state.borrow();
+                    for id in &outputs.targets[targets] {
+                        let Some(link) = state.links.get(id.0 as usize) else { continue };
+                        if link.write(&frames, self.outbox_max).is_err() {
+                            slow.push(*id);
+                        } else if link.chokes() {
+                            choked.push(*id);
+                        }
+                    }
+                }
+                Output::Order { id, order } => {
+                    if let Err(order) = self.ledger.order(self.index, id, order) {
+                        refused.push((id, order));
+                    }
+                }
+                Output::Word { to, word } => self.tell_shards(to, word),
                 Output::Close { link, manner, code } => {
                     if let Some(link) = self.forget(link) {
                         link.close(manner, code);
@@ -304,12 +345,62 @@ impl Driver {
             }
         }
         outputs.clear();
+        self.refuse_orders(refused);
+        for id in choked {
+            self.handle(Input::Choked { link: id });
+        }
         for id in slow {
             if let Some(link) = self.forget(id) {
                 link.close(Manner::Abort, Some(CloseCode::SlowConsumer));
                 self.handle(Input::Ended { link: id, end: LinkEnd::Slow });
             }
         }
+    }
+
+    /// The store has no room: whoever asked is told so, except that what it must learn is sent again.
+    fn refuse_orders(&self, refused: Vec<(OrderId, Order)>) {
+        let mut told = Vec::new();
+        for (id, order) in refused {
+            if matches!(order, Order::Release { .. } | Order::Handled { .. }) {
+                self.state.borrow_mut().unsent.push_back((id, order));
+            } else {
+                let refusal = ErrorCode::BUSY.because("the store has too much to write at this moment");
+                let busy = Refused { refusal, retry: Some(STORE_RETRY), close: None };
+                told.push(Told::Outcome(id, Err(busy)));
+            }
+        }
+        if !told.is_empty() {
+            self.handle(Input::Told(told));
+        }
+    }
+
+    /// Tries again what the store had no room for.
+    fn send_again(&self) {
+        let unsent = std::mem::take(&mut self.state.borrow_mut().unsent);
+        for (id, order) in unsent {
+            if let Err(order) = self.ledger.order(self.index, id, order) {
+                self.state.borrow_mut().unsent.push_back((id, order));
+            }
+        }
+    }
+
+    fn tell_shards(&self, to: Option<u16>, word: Word) {
+        let from = self.index as u16;
+        let volatile = word.is_volatile();
+        let others = (0..self.hub.len()).filter(|shard| *shard != self.index);
+        for shard in others.filter(|shard| to.is_none_or(|to| usize::from(to) == *shard)) {
+            let message = Message::Word { from, word: word.clone() };
+            let sent =
+                if volatile { self.hub.send_volatile(shard, message) } else { self.hub.send(shard, message).is_ok() };
+            if !sent && !volatile {
+                error!(shard, "a shard is overloaded; it doesn't hear of others' users until they change again");
+            }
+        }
+    }
+
+    /// A choked link's outbox is empty again.
+    pub(crate) fn drained(&self, link: LinkId) {
+        self.handle(Input::Drained { link });
     }
 
     fn ask_others(&self, link: LinkId, claim: Claim) {
@@ -413,7 +504,7 @@ mod tests {
     fn a_failure_costs_its_link_and_nobody_else() {
         let profile = Profile::default();
         let terms = Terms::of(&profile);
-        let mut shard = Shard::new(terms, [1; 32], true, Time::ZERO);
+        let mut shard = Shard::new(terms, [1; 32], Seat::ALONE, Time::ZERO);
         let mut out = Outputs::default();
         for port in [1, 2] {
             let peer = Peer::from(std::net::SocketAddr::from(([127, 0, 0, 1], port)));

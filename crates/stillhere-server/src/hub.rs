@@ -6,7 +6,8 @@
 use std::net::TcpStream;
 
 use stillhere_core::event::{Answer, Claim, Keepsake, Outputs, Peer, Ticket};
-use stillhere_core::shard::Shard;
+use stillhere_core::ledger::Told;
+use stillhere_core::shard::{Shard, Word};
 use stillhere_core::time::Time;
 use tokio::sync::{mpsc, oneshot};
 
@@ -24,6 +25,10 @@ pub(crate) enum Message {
     Claim { ticket: Ticket, claim: Claim },
     /// The answer of one of the others.
     Answer { ticket: Ticket, answer: Answer },
+    /// Another shard says something.
+    Word { from: u16, word: Word },
+    /// The store tells what was committed, in order.
+    Told(Vec<Told>),
     /// Identities that survived a restart.
     Restore(Vec<Keepsake>),
     /// A look at, or a change of, the shard's state by an operator.
@@ -72,6 +77,18 @@ impl Hub {
         self.shards[shard].try_send(message).map_err(|error| match error {
             mpsc::error::TrySendError::Full(message) | mpsc::error::TrySendError::Closed(message) => message,
         })
+    }
+
+    /// Hands over what the store tells. Nothing of it may be lost, so the store's thread waits if the shard's queue is
+    /// full; the shard never waits for the store.
+    pub(crate) fn tell(&self, shard: usize, told: Vec<Told>) {
+        // A shard's inbox closes only with the process.
+        let _ = self.shards[shard].blocking_send(Message::Told(told));
+    }
+
+    /// Sends what may be lost: not while the queue is more than half full.
+    pub(crate) fn send_volatile(&self, shard: usize, message: Message) -> bool {
+        self.shards[shard].capacity() > QUEUE_MAX / 2 && self.send(shard, message).is_ok()
     }
 
     /// Runs `visit` on a shard's thread and waits for what it returns; `None` if the shard is overloaded or gone.

@@ -41,6 +41,8 @@ struct Link {
     closing: Cell<Option<Manner>>,
     /// Whether nothing has been read yet.
     fresh: Cell<bool>,
+    /// Whether the driver knows that something is queued.
+    choked: Cell<bool>,
     #[expect(clippy::box_collection, reason = "most links never queue anything, and there is one in every link")]
     outbox: RefCell<Option<Box<Vec<u8>>>>,
     /// What lies between the socket and the frames. Never borrowed while the driver is called, since that writes.
@@ -115,6 +117,10 @@ impl Socket for Link {
         self.outbox.borrow().as_deref().map_or(0, Vec::len)
     }
 
+    fn chokes(&self) -> bool {
+        self.outbox.borrow().is_some() && !self.choked.replace(true)
+    }
+
     fn ping(&self) {
         // Who doesn't read what was sent before wouldn't read this either.
         if self.queued() == 0
@@ -142,6 +148,7 @@ impl Link {
             id,
             closing: Cell::new(None),
             fresh: Cell::new(true),
+            choked: Cell::new(false),
             outbox: RefCell::new(None),
             wrap: RefCell::new(None),
             waker: Cell::new(None),
@@ -199,6 +206,13 @@ impl Link {
         }
         if let Poll::Ready(Err(_)) = self.poll_flush(context) {
             return Poll::Ready(Ending::Peer(LinkEnd::Reset));
+        }
+        if self.choked.get() && self.outbox.borrow().is_none() {
+            self.choked.set(false);
+            driver.drained(self.id);
+            if let Some(manner) = self.closing.get() {
+                return Poll::Ready(Ending::Shard(manner));
+            }
         }
         for _ in 0..READS_MAX {
             match self.poll_read(context, driver) {

@@ -36,6 +36,8 @@ pub(crate) struct ClosedRow {
 pub(crate) enum Event {
     /// A session began.
     Opened { id: String, peer: String, user: Option<Box<str>>, at: String },
+    /// A session's client became a user.
+    Entered { id: String, user: String, verified: bool, at: String },
     /// A session's status changed.
     Changed { id: String, user: Option<Box<str>>, from: Status, to: Status, cause: Cause, at: String },
     /// A link ended, or a session without one.
@@ -51,6 +53,7 @@ impl Event {
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Event::Opened { .. } => "opened",
+            Event::Entered { .. } => "entered",
             Event::Changed { .. } => "changed",
             Event::Closed { .. } => "closed",
             Event::Stalled { .. } => "stalled",
@@ -121,6 +124,15 @@ impl Notes {
                     id: identity.to_string(),
                     peer: peer.to_string(),
                     user,
+                    at: wall(now),
+                });
+            }
+            Note::Entered { identity, user, verified } => {
+                info!(session = %identity, user = %Escaped(user.as_str()), verified, "became a user");
+                self.events.send(|| Event::Entered {
+                    id: identity.to_string(),
+                    user: user.to_string(),
+                    verified,
                     at: wall(now),
                 });
             }

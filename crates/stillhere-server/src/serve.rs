@@ -107,7 +107,12 @@ fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
     let ticketer = rustls::crypto::ring::Ticketer::new().context("the system gives no randomness")?;
     let certificate = Certificate::load(&config.listen)?;
     let rules = rules(config, certificate.as_ref(), &ticketer, shards)?;
-    let (store, survivors) = store::open(data_dir, config.detector.return_window)?;
+    let (hub, inboxes) = Hub::new(shards);
+    let told_to = hub.clone();
+    let tell: store::Tell = Arc::new(move |shard, told| told_to.tell(shard, told));
+    let doors: store::Doors = Box::new(|_, _, _| {});
+    let store::Store { sessions: store, ledger, survivors } =
+        store::start(data_dir, config.detector.return_window, store::Rules::of(config), tell, doors)?;
     let patience = patience(config);
     let clients = listen::bind(config.listen.clients, config.limits.send_buffer, patience)
         .with_context(|| format!("can't listen for clients on {}; is another server there?", config.listen.clients))?;
@@ -124,7 +129,6 @@ fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
         sessions_restored: survivors.len(),
     };
     let clock = Clock::new();
-    let (hub, inboxes) = Hub::new(shards);
     let (sender, commands) = mpsc::channel(COMMANDS_MAX);
     let control = Control {
         hub: hub.clone(),
@@ -147,6 +151,7 @@ fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
             hub: hub.clone(),
             inbox,
             store: store.clone(),
+            ledger: ledger.clone(),
             notes: Notes {
                 events: control.events.clone(),
                 closed: Default::default(),
@@ -371,7 +376,13 @@ fn terms(config: &Config, shards: usize) -> Terms {
     limits.retained = limits.retained.div_ceil(shards);
     limits.retained_per_address = limits.retained_per_address.div_ceil(shards);
     limits.remembered = limits.remembered.div_ceil(shards);
-    Terms { legacy: config.listen.legacy, insecure: config.listen.insecure, limits, ..Terms::of(&profile) }
+    Terms {
+        legacy: config.listen.legacy,
+        insecure: config.listen.insecure,
+        limits,
+        chat: config.chat_limits(),
+        ..Terms::of(&profile)
+    }
 }
 
 /// What holds for the clients' port.

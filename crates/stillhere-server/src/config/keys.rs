@@ -224,6 +224,50 @@ sections! {
             "How many closed identities are remembered for `return_window`; the oldest is forgotten first.";
         mailbox: u64 [Count] = "10000" in "1" to "10000000", live,
             "How many messages from others may wait for a user until one of its clients handles them; who writes then gets 1208.";
+        text: usize [Size] = "8KiB" in "1B" to "1MiB", live,
+            "The longest text of a message or topic.";
+        data: usize [Size] = "8KiB" in "1B" to "1MiB", live,
+            "The longest `data` of a message or signal, as JSON.";
+        rooms_per_session: usize [Count] = "100" in "1" to "10000", live,
+            "In how many rooms one session may be.";
+        members: usize [Count] = "100000" in "1" to "10000000", live,
+            "How many sessions of one shard may be in a room.";
+        roster: usize [Count] = "200" in "0" to "100000", live,
+            "Up to how many users a room lists who is in it and tells each change of presence; larger rooms give counts. A room of n members costs n pushes for each change.";
+        messages_per_second: u32 [Count] = "20" in "0" to "1000000", live,
+            "How many messages a user may send a second on average, to rooms and users; 0 for no limit. Like all rates of chat it is counted by each shard.";
+        messages_burst: u32 [Count] = "40" in "1" to "1000000", live,
+            "How many messages a user may send at once on top of that average.";
+        address_messages_per_second: u32 [Count] = "1000" in "0" to "10000000", live,
+            "The same for all users of one address: offices and proxies share theirs.";
+        address_messages_burst: u32 [Count] = "2000" in "1" to "10000000", live,
+            "The same for all users of one address, at once.";
+        room_per_second: u32 [Count] = "2000" in "0" to "10000000", live,
+            "How many messages and signals one room takes a second on average; 0 for no limit. Each is written to every member.";
+        room_burst: u32 [Count] = "4000" in "1" to "10000000", live,
+            "How many messages and signals one room takes at once on top of that.";
+        signals_per_second: u32 [Count] = "100" in "0" to "1000000", live,
+            "How many signals a session may send a second on average; 0 for no limit.";
+        signals_burst: u32 [Count] = "200" in "1" to "1000000", live,
+            "How many signals a session may send at once on top of that.";
+        joins_per_second: u32 [Count] = "10" in "0" to "1000000", live,
+            "How many rooms a session may join a second on average; 0 for no limit.";
+        joins_burst: u32 [Count] = "100" in "1" to "1000000", live,
+            "How many rooms a session may join at once on top of that.";
+        requests_per_second: u32 [Count] = "20" in "0" to "1000000", live,
+            "How many other requests of chat (history, who, watch, read and changes of rooms) a session may make a second on average; 0 for no limit.";
+        requests_burst: u32 [Count] = "100" in "1" to "1000000", live,
+            "How many of them it may make at once on top of that.";
+        links_per_minute: u32 [Count] = "60" in "0" to "1000000", live,
+            "How many links a user may open a minute; more is flapping, and closed with 4012 for half a minute. 0 for no limit.";
+        dry_run: bool [Switch] = "false", live,
+            "Only count what the rates of chat would refuse, in `stillhere_would_refuse_total`: for finding the right numbers.";
+        replay: usize [Size] = "64KiB" in "0B" to "64MiB", live,
+            "How many bytes of pushes that a client hasn't acknowledged are kept for its resume. Sessions in a room share them.";
+        slow_time: Duration [Span] = "10s" in "100ms" to "10m", live,
+            "How long a slow reader may take for what is queued before its link is closed with 4005. Nothing more of rooms is queued meanwhile.";
+        digest: Duration [Span] = "5s" in "100ms" to "1h", live,
+            "How often a session on leave is told what happened in its rooms.";
         closed: usize [Count] = "10000" in "1" to "1000000", restart,
             "How many closed links `stillhere ctl closed` can show; about 200 bytes each.";
     }

@@ -18,11 +18,12 @@ use std::path::PathBuf;
 
 use stillhere_core::limits::Limits as CoreLimits;
 use stillhere_core::profile::Profile;
+use stillhere_core::rate::Rate;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use files::{FDS_RESERVED, OpenFiles};
-pub use network::{Network, ParseNetworkError};
 pub use keys::{Config, Detector, KEYS, Key, Limits, Listen, Log, Rooms, SECTIONS, Server};
+pub use network::{Network, ParseNetworkError};
 pub use template::{EnvRow, default_toml, env_rows};
 pub use value::{Kind, span};
 pub use word::{Format, Level, RoomsBy, Rotate, Strangers};
@@ -146,6 +147,30 @@ impl Config {
         profile.rule.strikes = detector.strikes.unwrap_or(profile.rule.strikes);
         profile.leave_hold = detector.leave_hold.unwrap_or(profile.leave_hold);
         profile
+    }
+
+    /// The bounds of chat.
+    pub(crate) fn chat_limits(&self) -> stillhere_core::limits::ChatLimits {
+        let limits = &self.limits;
+        let rate = |per_second, burst| Rate { per_second, burst };
+        stillhere_core::limits::ChatLimits {
+            text_bytes: limits.text,
+            data_bytes: limits.data,
+            rooms: limits.rooms_per_session,
+            members: limits.members,
+            roster: limits.roster,
+            messages: rate(limits.messages_per_second, limits.messages_burst),
+            address_messages: rate(limits.address_messages_per_second, limits.address_messages_burst),
+            room_traffic: rate(limits.room_per_second, limits.room_burst),
+            signals: rate(limits.signals_per_second, limits.signals_burst),
+            joins: rate(limits.joins_per_second, limits.joins_burst),
+            requests: rate(limits.requests_per_second, limits.requests_burst),
+            links_per_minute: limits.links_per_minute,
+            dry_run: limits.dry_run,
+            replay_bytes: limits.replay,
+            slow_time: limits.slow_time,
+            digest: limits.digest,
+        }
     }
 
     /// The bounds that the core enforces.
