@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
+
 /// Shows peers' text on one line: control characters, escape sequences, line separators and bidirectional marks come
 /// out as `\u{…}`, so no name can forge a log line, colour a terminal or turn a table around.
 #[derive(Clone, Copy)]
@@ -35,6 +38,41 @@ fn is_harmless(c: char) -> bool {
     !c.is_control() && !bidi_or_invisible
 }
 
+/// True for what Unicode calls default-ignorable: joiners, fillers, selectors and marks of direction. They leave no
+/// trace on the screen, so two texts that differ in them alone look the same.
+pub fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{00ad}' | '\u{034f}' | '\u{061c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+        | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
+        | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}'
+        | '\u{16fe4}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Text as it is compared: one form for what differs only in case, width or the way an accent is typed.
+///
+/// That is compatibility composition (NFKC) of the lower case of the upper case, so that `ß` and `SS`, and the two
+/// Greek sigmas, are the same. A dot above `i` or `j` shows nothing and is dropped, which makes the Turkish letters
+/// one `i`. Folding what is folded changes nothing. Allocates only for long heaps of marks.
+pub fn folded(text: &str) -> impl Iterator<Item = char> {
+    let mut has_dot = false;
+    let cased = text.nfkd().flat_map(char::to_lowercase).flat_map(char::to_uppercase).flat_map(char::to_lowercase);
+    let seen = cased.filter(move |&c| {
+        if is_combining_mark(c) {
+            return c != COMBINING_DOT_ABOVE || !has_dot;
+        }
+        has_dot = matches!(c, 'i' | 'j');
+        true
+    });
+    seen.nfkc()
+}
+
+const COMBINING_DOT_ABOVE: char = '\u{307}';
+
+/// Whether [`folded`] would change nothing.
+pub fn is_folded(text: &str) -> bool {
+    folded(text).eq(text.chars())
+}
+
 /// The longest prefix of `text` that has at most `max` bytes and ends between characters.
 pub fn clip(text: &str, max: usize) -> &str {
     &text[..text.floor_char_boundary(max)]
@@ -60,5 +98,36 @@ mod tests {
     fn clipping_never_cuts_a_character() {
         assert_eq!(clip("你好", 4), "你");
         assert_eq!(clip("ab", 64), "ab");
+    }
+
+    #[test]
+    fn what_differs_in_case_width_or_typing_folds_alike() {
+        let fold = |text| folded(text).collect::<String>();
+        for (text, expected) in [
+            ("Alice", "alice"),
+            ("Ａｌｉｃｅ", "alice"),
+            ("ﬁn", "fin"),
+            ("STRASSE", "strasse"),
+            ("straße", "strasse"),
+            ("STRAẞE", "strasse"),
+            ("ΟΔΟΣ", "οδοσ"),
+            ("οδος", "οδοσ"),
+            ("Jose\u{301}", "josé"),
+            ("İI ıi\u{307}", "ii ii"),
+            ("į\u{307}\u{301}", "į\u{301}"),
+            ("ｶﾞ", "ガ"),
+            ("가", "가"),
+            ("你好", "你好"),
+        ] {
+            assert_eq!(fold(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn every_character_folds_to_what_stays() {
+        for c in ('\0'..'\u{32400}').chain('\u{e0000}'..'\u{e1000}') {
+            let once: String = folded(c.encode_utf8(&mut [0; 4])).collect();
+            assert!(is_folded(&once), "{c:?} {once:?}");
+        }
     }
 }

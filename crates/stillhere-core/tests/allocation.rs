@@ -1,9 +1,11 @@
-//! The path of a beat allocates nothing. In a binary of its own, since it counts through the global allocator.
+//! The path of a beat allocates nothing, and what else must not. In a binary of its own, since it counts through the
+//! global allocator.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use stillhere_core::event::{Input, LinkId, Outputs, Terms};
+use stillhere_core::name::Name;
 use stillhere_core::profile::Profile;
 use stillhere_core::shard::Shard;
 use stillhere_core::time::Time;
@@ -54,4 +56,16 @@ fn a_legacy_beat_allocates_nothing() {
 #[test]
 fn a_v1_beat_and_its_reply_allocate_nothing() {
     assert_eq!(allocations(r#"{"op":"hello","v":1}"#, V1), 0);
+}
+
+#[test]
+fn looking_whether_a_name_is_canonical_allocates_nothing() {
+    for text in ["alice", "Alice", "josé", "Jose\u{301}", "小明", "한국어", "#room/1"] {
+        let allocated = allocation_counter::measure(|| {
+            std::hint::black_box(Name::is_canonical(std::hint::black_box(text)));
+        });
+        assert_eq!(allocated.count_total, 0, "{text}");
+    }
+    let made = allocation_counter::measure(|| drop(Name::user(std::hint::black_box("alice"))));
+    assert_eq!(made.count_total, 1);
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::close::{Cause, CloseCode};
 use crate::event::{Closed, LinkEnd, LinkId, Manner, Mode, Note, Output, Outputs, Peer};
+use crate::rate::{Bucket, Rate};
 use crate::stats::Refused;
 use crate::time::Time;
 use crate::wire::body::{self, Body, Op};
@@ -30,8 +31,8 @@ pub(super) struct Link {
     pub(super) opened_at: Time,
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
-    /// When the next frame would have come if frames came at the allowed rate (GCRA's theoretical arrival time).
-    due_at: Time,
+    /// What it has used up of the rate of frames.
+    frames: Bucket,
 }
 
 /// The session key of a link that has none.
@@ -107,7 +108,7 @@ impl Shard {
             opened_at: at,
             bytes_in: 0,
             bytes_out: 0,
-            due_at: Time::ZERO,
+            frames: Bucket::default(),
         };
         self.links.put(id.0 as usize, link);
         self.stats.links_opened += 1;
@@ -228,18 +229,10 @@ impl Shard {
 
     /// Whether a link is within its rate of frames.
     fn pace(&mut self, id: LinkId, at: Time) -> bool {
-        let (rate, burst) = (self.terms.limits.frames_per_second, self.terms.limits.frames_burst);
-        let Some(link) = self.link_mut(id) else { return true };
-        if rate == 0 {
-            return true;
-        }
-        let spacing = Duration::from_micros(1_000_000 / u64::from(rate));
-        let due_at = link.due_at.max(at);
-        if due_at.since(at) > spacing * burst {
-            return false;
-        }
-        link.due_at = due_at + spacing;
-        true
+        let limits = &self.terms.limits;
+        // The burst comes on top of the frame that is due.
+        let rate = Rate { per_second: limits.frames_per_second, burst: limits.frames_burst.saturating_add(1) };
+        self.link_mut(id).is_none_or(|link| link.frames.take(&rate, at).is_ok())
     }
 
     /// A first byte that is no native frame's: closed without a word, and counted by what it looks like.
