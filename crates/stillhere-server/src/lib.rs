@@ -11,6 +11,9 @@ pub mod metrics;
 pub mod serve;
 pub mod telemetry;
 
+pub use accounts::import;
+
+mod accounts;
 mod admin;
 mod api;
 mod clock;

@@ -108,8 +108,13 @@ impl Hasher {
     fn is_old(&self, hash: &PasswordHash) -> bool {
         hash.algorithm != Algorithm::Argon2id.ident()
             || hash.version != Some(Version::V0x13.into())
-            || Params::try_from(hash).map_or(true, |params| params != *self.argon2.params())
+            || Params::try_from(hash).map_or(true, |params| numbers(&params) != numbers(self.argon2.params()))
     }
+}
+
+/// Memory, passes and lanes.
+fn numbers(params: &Params) -> [u32; 3] {
+    [params.m_cost(), params.t_cost(), params.p_cost()]
 }
 
 /// Whether a stored password is an MD5 hash in disguise, because its user hasn't logged in since it was imported.

@@ -22,7 +22,9 @@ pub(crate) enum Weak {
     #[error("the password has more than {PASSWORD_BYTES_MAX} bytes; take a shorter one")]
     Long,
     /// The user's name or the product's, or hardly more.
-    #[error("the password is hardly more than the user's or the server's name; take something else, such as four words")]
+    #[error(
+        "the password is hardly more than the user's or the server's name; take something else, such as four words"
+    )]
     Name,
     /// Guessed too soon.
     #[error("the password is one of those that are tried first, or nearly; take something else, such as four words")]
@@ -41,7 +43,7 @@ pub(crate) fn check_length(password: &str) -> Result<(), Weak> {
 pub(crate) fn check(password: &str, user: &Name) -> Result<(), Weak> {
     check_length(password)?;
     let core = letters(password);
-    if core == letters(user.as_str()) || core == PRODUCT {
+    if !core.is_empty() && (core == letters(user.as_str()) || core == PRODUCT) {
         return Err(Weak::Name);
     }
     let guesses = zxcvbn::zxcvbn(password, &[user.as_str(), PRODUCT]).guesses();
@@ -63,7 +65,8 @@ mod tests {
 
     #[test]
     fn only_length_and_commonness_count() {
-        for good in ["correct horse battery", "xkvmqpwz", "ein langer satz", "我們喜歡在雨中散步", "        x        y"] {
+        for good in ["correct horse battery", "xkvmqpwz", "ein langer satz", "我們喜歡在雨中散步", "        x        y"]
+        {
             assert_eq!(verdict(good), Ok(()), "{good}");
         }
     }
