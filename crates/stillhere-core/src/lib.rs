@@ -9,6 +9,7 @@
 //! Who calls it: `stillhere-server` puts sockets and timers around a shard, `stillhere-client` around a peer.
 
 pub mod area;
+pub mod bigram;
 pub mod close;
 pub mod detector;
 pub mod event;
@@ -25,5 +26,6 @@ pub mod session;
 pub mod shard;
 pub mod stats;
 pub mod text;
+pub mod throttle;
 pub mod time;
 pub mod wire;

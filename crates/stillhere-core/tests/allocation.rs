@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use stillhere_core::area::{Grid, Point};
 use stillhere_core::event::{Input, LinkId, Outputs, Terms};
 use stillhere_core::name::Name;
 use stillhere_core::profile::Profile;
@@ -68,4 +69,22 @@ fn looking_whether_a_name_is_canonical_allocates_nothing() {
     }
     let made = allocation_counter::measure(|| drop(Name::user(std::hint::black_box("alice"))));
     assert_eq!(made.count_total, 1);
+}
+
+#[test]
+fn moving_in_an_area_allocates_nothing() {
+    let mut grid = Grid::new(1.0).unwrap();
+    let at = |x: u32| Point::new(f64::from(x), 0.5).unwrap();
+    for member in 0..100 {
+        grid.place(member, at(member));
+    }
+    for step in 0..1000 {
+        grid.place(step % 100, at(step % 150));
+    }
+    let moved = allocation_counter::measure(|| {
+        for step in 0..1000 {
+            grid.place(step % 100, at(step % 150));
+        }
+    });
+    assert_eq!(moved.count_total, 0);
 }

@@ -5,3 +5,4 @@
 mod checks;
 mod corpus;
 mod golden;
+mod search;
