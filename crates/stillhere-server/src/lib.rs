@@ -25,6 +25,7 @@ mod hub;
 mod link;
 mod listen;
 mod notes;
+mod office;
 mod openapi;
 mod store;
 mod token;

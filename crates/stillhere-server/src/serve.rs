@@ -122,6 +122,8 @@ fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
         gate: Gate::new(connections_max, config.limits.connections_per_address),
         events: Events::new(),
         store: store.clone(),
+        // As soon as the store keeps accounts: `Accounts::start`, and the office around it.
+        office: None,
         clock,
         commands: sender,
         draining: Arc::new(AtomicBool::new(false)),

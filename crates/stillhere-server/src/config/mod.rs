@@ -8,6 +8,7 @@
 mod error;
 mod files;
 pub mod keys;
+mod network;
 mod source;
 mod template;
 mod value;
@@ -20,10 +21,11 @@ use stillhere_core::profile::Profile;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use files::{FDS_RESERVED, OpenFiles};
-pub use keys::{Config, Detector, KEYS, Key, Limits, Listen, Log, SECTIONS, Server};
+pub use keys::{Auth, Config, Detector, KEYS, Key, Limits, Listen, Log, SECTIONS, Server};
+pub use network::{Network, ParseNetworkError};
 pub use template::{EnvRow, default_toml, env_rows};
 pub use value::{Kind, span};
-pub use word::{Format, Level, Rotate};
+pub use word::{AuthMode, Format, Level, Rotate, SessionsPolicy};
 
 use source::{Reader, Settings};
 

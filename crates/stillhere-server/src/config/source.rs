@@ -231,9 +231,11 @@ never_absent!(
     std::net::SocketAddr,
     std::path::PathBuf,
     std::time::Duration,
+    super::word::AuthMode,
     super::word::Format,
     super::word::Level,
     super::word::Rotate,
+    super::word::SessionsPolicy,
 );
 
 fn parse<C: Codec<T>, T: PartialOrd>(key: &Key, text: &str) -> Result<T, String> {

@@ -106,6 +106,26 @@ words! {
     }
 }
 
+words! {
+    /// What a user's name is.
+    AuthMode {
+        /// Proven by a password or a token.
+        Accounts "accounts",
+        /// A claim, marked unverified.
+        Open "open",
+    }
+}
+
+words! {
+    /// How many sessions a user may have.
+    SessionsPolicy {
+        /// As many as it likes.
+        Multi "multi",
+        /// One; a newer one ends the older.
+        Single "single",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
