@@ -24,8 +24,10 @@ const BATCH: usize = 50;
 
 /// Make, change and list accounts.
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  stillhere ctl users add ada\n  pass show chat/bob | stillhere ctl users add bob\n  \
-                        stillhere ctl users import users.json")]
+#[command(
+    after_help = "Examples:\n  stillhere ctl users add ada\n  pass show chat/bob | stillhere ctl users add bob\n  \
+                        stillhere ctl users import users.json"
+)]
 pub(super) struct Args {
     #[command(subcommand)]
     command: Command,
@@ -180,8 +182,7 @@ fn list(admin: &Admin, part: Option<&String>, page: Part, as_json: bool) -> anyh
     let (mut table, now) = (Table::new(&COLUMNS), Timestamp::now());
     let users = list.entries::<User>()?;
     for user in &users {
-        let state =
-            if user.disabled { Cell::new("disabled").coloured(Colour::Warning) } else { Cell::new("enabled") };
+        let state = if user.disabled { Cell::new("disabled").coloured(Colour::Warning) } else { Cell::new("enabled") };
         let created = user.created.map_or_else(|| "-".to_owned(), |created| ago(elapsed(created, now)));
         table.add(vec![Cell::new(Escaped(&user.name)), state, Cell::new(Escaped(&user.password)), Cell::new(created)]);
     }
