@@ -21,6 +21,7 @@ pub mod name;
 pub mod peer;
 pub mod profile;
 pub mod rate;
+pub mod rights;
 pub mod secret;
 pub mod session;
 pub mod shard;

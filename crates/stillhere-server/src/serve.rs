@@ -7,22 +7,24 @@
 use std::fs::{File, TryLockError};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustix::process::{Resource, Rlimit, setrlimit};
-use stillhere_core::event::Terms;
+use stillhere_core::event::{Keepsake, Terms};
 use stillhere_core::profile::silence_until_miss;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
+use crate::accounts::shelf::Shelf;
+use crate::accounts::{Accounts, Policy};
 use crate::admin;
 use crate::api::Reloaded;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigErrors, OpenFiles};
+use crate::config::{AuthMode, Config, ConfigErrors, OpenFiles};
 use crate::control::{Command, Control};
 use crate::driver::{self, Parts};
 use crate::gate::Gate;
@@ -30,7 +32,8 @@ use crate::hub::{Hub, Message};
 use crate::link;
 use crate::listen;
 use crate::notes::{Events, Notes};
-use crate::store;
+use crate::office::Office;
+use crate::store::{self, Store, StoreWriter};
 use crate::token::Token;
 
 /// Commands of operators that may wait.
@@ -97,7 +100,8 @@ fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
     make_private_dir(data_dir)?;
     let lock = lock_data_dir(data_dir)?;
     let (token, token_file) = Token::load(data_dir)?;
-    let (store, survivors) = store::open(data_dir, config.detector.return_window)?;
+    let clock = Clock::new();
+    let (store, survivors, office) = open_store(config, clock)?;
     let patience = patience(config);
     let clients = listen::bind(config.listen.clients, config.limits.send_buffer, patience)
         .with_context(|| format!("can't listen for clients on {}; is another server there?", config.listen.clients))?;
@@ -114,7 +118,6 @@ fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
         connections_max,
         sessions_restored: survivors.len(),
     };
-    let clock = Clock::new();
     let (hub, inboxes) = Hub::new(shards);
     let (sender, commands) = mpsc::channel(COMMANDS_MAX);
     let control = Control {
@@ -122,8 +125,7 @@ fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
         gate: Gate::new(connections_max, config.limits.connections_per_address),
         events: Events::new(),
         store: store.clone(),
-        // As soon as the store keeps accounts: `Accounts::start`, and the office around it.
-        office: None,
+        office: Some(office),
         clock,
         commands: sender,
         draining: Arc::new(AtomicBool::new(false)),
@@ -166,6 +168,33 @@ fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
     restore(&hub, survivors);
     serve_operators(admin, control.clone(), token)?;
     Ok((Gateway { control, commands, _lock: lock }, told))
+}
+
+/// Opens the store, and the accounts on it. Each needs the other: the store's thread hands entries over to the accounts.
+fn open_store(config: &Config, clock: Clock) -> anyhow::Result<(StoreWriter, Vec<Keepsake>, Office)> {
+    let door = Arc::new(OnceLock::<Accounts>::new());
+    let doors = Arc::clone(&door);
+    let Store { sessions, ledger, survivors } = store::start(
+        &config.server.data_dir,
+        config.detector.return_window,
+        store::Rules::of(config),
+        // NOT CONNECTED YET: outcomes and news are to go to the shards, through the hub.
+        Arc::new(|_, _| {}),
+        Box::new(move |shard, id, order| {
+            // No shard has an order before the accounts have begun.
+            if let Some(accounts) = doors.get() {
+                accounts.order(shard, id, order);
+            }
+        }),
+    )?;
+    let books = Arc::new(Shelf::open(&config.server.data_dir, ledger.clone())?);
+    let accounts = Accounts::start(policy(config), Arc::clone(&books), Arc::new(ledger), clock)?;
+    let accounts = door.get_or_init(|| accounts).clone();
+    Ok((sessions, survivors, Office { books, accounts }))
+}
+
+fn policy(config: &Config) -> Policy {
+    Policy { open: config.auth.mode == AuthMode::Open, register: config.auth.register }
 }
 
 /// Hands out what survived the last run: any shard will do, since they ask each other.
@@ -286,6 +315,9 @@ impl Gateway {
         let new = config.reloaded(&new);
         let connections_max = new.connections_max(OpenFiles::now());
         self.control.gate.configure(connections_max, new.limits.connections_per_address);
+        if let Some(office) = &self.control.office {
+            office.accounts.configure(policy(&new));
+        }
         if let Err(error) = self.control.configure(&terms(&new, self.control.hub.len())).await {
             reloaded.errors.push(error.to_string());
         }

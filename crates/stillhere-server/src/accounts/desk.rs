@@ -245,7 +245,7 @@ impl Desk {
         self.may_try(now, &user, address)?;
         // Asking for names is guessing as well: a taken one counts as a failure.
         match self.people.account(&user) {
-            Ok(None | Some(Account { password: None, disabled: false })) => {}
+            Ok(None) => {}
             Ok(Some(_)) => {
                 self.throttle.failed(&user, address, now.at);
                 return Err(taken(&user).into());

@@ -9,7 +9,7 @@ use stillhere_core::name::Name;
 use stillhere_core::secret::SecretHash;
 
 use super::people::{Account, Ban, People};
-use super::token::TOKENS_MAX;
+use crate::store::people::TOKENS_PER_USER_MAX;
 
 /// Everything, open to tests.
 #[derive(Default)]
@@ -72,7 +72,7 @@ impl People for Memory {
     fn add_token(&self, name: &Name, hash: &SecretHash, now_ms: u64, expires_ms: u64) -> anyhow::Result<()> {
         let mut tables = self.write()?;
         tables.tokens.push((name.clone(), *hash, now_ms, expires_ms));
-        while tables.tokens.iter().filter(|(owner, ..)| owner == name).count() > TOKENS_MAX {
+        while tables.tokens.iter().filter(|(owner, ..)| owner == name).count() as u64 > TOKENS_PER_USER_MAX {
             let oldest = tables.tokens.iter().position(|(owner, ..)| owner == name).unwrap();
             tables.tokens.remove(oldest);
         }

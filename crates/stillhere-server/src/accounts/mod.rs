@@ -6,7 +6,7 @@
 //! - `desk`: decides, one order after the other
 //! - `pool`: the threads that hash
 //! - `hash`, `password`, `token`: what is stored, what is good enough, how long it lives
-//! - `people`: what all of it needs of the store
+//! - `people`: what all of it needs of the store; `shelf`: the store's answer to that
 //! - `import`: lists of users from elsewhere
 //!
 //! Threads: `accounts`, which runs the desk and waits for the disk; and the pool's. They end with the process.
@@ -20,9 +20,11 @@ pub(crate) mod memory;
 pub(crate) mod password;
 pub(crate) mod people;
 mod pool;
+pub(crate) mod shelf;
 mod token;
 
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,13 +40,15 @@ use hash::Hasher;
 use people::{Answers, People};
 use pool::Worked;
 
-/// Orders that may wait for the desk. With tokens it takes some thousands a second.
+/// Orders that may wait for the desk; what comes beyond them is thrown away and answered `busy`.
 const ORDERS_MAX: usize = 8192;
 /// When to come again if that isn't enough.
 const ORDERS_RETRY: Duration = Duration::from_secs(1);
 
 enum Input {
     Order(Asker, Order),
+    /// An order that was thrown away, since too many wait.
+    TooMany(Asker),
     Worked(u64, Worked, Duration),
     Unlock(Name),
     Configure(Policy),
@@ -53,8 +57,9 @@ enum Input {
 /// The way to the accounts; cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Accounts {
-    sender: SyncSender<Input>,
-    answers: Arc<dyn Answers>,
+    sender: Sender<Input>,
+    /// How many orders wait for the desk.
+    waiting: Arc<AtomicUsize>,
     hasher: Arc<Hasher>,
     /// Held by an operator who hashes, so that all of them together take one core at most.
     operator: Arc<Mutex<()>>,
@@ -67,14 +72,14 @@ impl Accounts {
     /// When there is no randomness, memory or thread to be had.
     pub(crate) fn start(
         policy: Policy,
-        people: Arc<dyn People>,
-        answers: Arc<dyn Answers>,
+        people: Arc<impl People + 'static>,
+        answers: Arc<impl Answers + 'static>,
         clock: Clock,
     ) -> anyhow::Result<Accounts> {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed).context("the system gives no randomness")?;
         let hasher = Arc::new(Hasher::new()?);
-        let (sender, inputs) = sync_channel(ORDERS_MAX);
+        let (sender, inputs) = channel();
         let threads = pool::threads();
         let told = sender.clone();
         let pool = pool::start(threads, &hasher, move |ticket, worked, took| {
@@ -82,31 +87,34 @@ impl Accounts {
             let _ = told.send(Input::Worked(ticket, worked, took));
         })?;
         let desk = Desk::new(policy, people, threads, seed);
-        let teller = Arc::clone(&answers);
+        let waiting = Arc::<AtomicUsize>::default();
+        let counted = Arc::clone(&waiting);
         std::thread::Builder::new().name("accounts".to_owned()).spawn(move || {
-            run(desk, &inputs, &clock, &*teller, |ticket, work| pool.send((ticket, work)).is_ok());
+            run(desk, &inputs, &counted, &clock, &*answers, |ticket, work| pool.send((ticket, work)).is_ok());
         })?;
-        Ok(Accounts { sender, answers, hasher, operator: Arc::default() })
+        Ok(Accounts { sender, waiting, hasher, operator: Arc::default() })
     }
 
-    /// Takes an [`Order::Enter`] or [`Order::Password`] of a shard. Never waits.
+    /// Takes an [`Order::Enter`] or [`Order::Password`] of a shard. Never waits, since the store's thread calls it; and
+    /// never answers by itself, since the answers go through that thread's queue.
     pub(crate) fn order(&self, shard: usize, id: OrderId, order: Order) {
-        match self.sender.try_send(Input::Order(Asker { shard, id }, order)) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                let refusal = ErrorCode::BUSY.because("many are logging in at this moment; wait for retry_ms");
-                self.answers.refuse(shard, id, Refused { refusal, retry: Some(ORDERS_RETRY), close: None });
-            }
-        }
+        let asker = Asker { shard, id };
+        let input = if self.waiting.fetch_add(1, Ordering::Relaxed) < ORDERS_MAX {
+            Input::Order(asker, order)
+        } else {
+            Input::TooMany(asker)
+        };
+        // The desk is gone only when the process ends.
+        let _ = self.sender.send(input);
     }
 
-    /// Ends a user's row of wrong passwords. May wait a moment.
+    /// Ends a user's row of wrong passwords.
     pub(crate) fn unlock(&self, user: &Name) {
         // The desk is gone only when the process ends.
         let _ = self.sender.send(Input::Unlock(user.clone()));
     }
 
-    /// Other rules from now on. May wait a moment.
+    /// Other rules from now on.
     pub(crate) fn configure(&self, policy: Policy) {
         // As above.
         let _ = self.sender.send(Input::Configure(policy));
@@ -132,6 +140,7 @@ impl Accounts {
 fn run(
     mut desk: Desk,
     inputs: &Receiver<Input>,
+    waiting: &AtomicUsize,
     clock: &Clock,
     answers: &dyn Answers,
     hash: impl Fn(u64, pool::Work) -> bool,
@@ -140,7 +149,16 @@ fn run(
     while let Ok(input) = inputs.recv() {
         let now = Now { at: clock.now(), wall_ms: wall_ms() };
         match input {
-            Input::Order(from, order) => desk.order(now, from, order, &mut out),
+            Input::Order(from, order) => {
+                waiting.fetch_sub(1, Ordering::Relaxed);
+                desk.order(now, from, order, &mut out);
+            }
+            Input::TooMany(from) => {
+                waiting.fetch_sub(1, Ordering::Relaxed);
+                let refusal = ErrorCode::BUSY.because("many are logging in at this moment; wait for retry_ms");
+                let refused = Refused { refusal, retry: Some(ORDERS_RETRY), close: None };
+                out.push(Output::Answer(from, Answer::Refuse(refused)));
+            }
             Input::Worked(ticket, worked, took) => desk.worked(now, ticket, worked, took, &mut out),
             Input::Unlock(user) => desk.unlock(&user),
             Input::Configure(policy) => desk.configure(policy),

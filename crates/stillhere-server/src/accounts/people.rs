@@ -34,7 +34,7 @@ pub(crate) trait People: Send + Sync {
     /// Gives a user another password and, if it is to, takes its tokens away; false if there is no such user.
     fn set_password(&self, name: &Name, password: &str, revoke_tokens: bool) -> anyhow::Result<bool>;
 
-    /// Keeps a token of a user; of more than [`super::token::TOKENS_MAX`] the oldest go.
+    /// Keeps a token of a user; of too many the oldest go.
     fn add_token(&self, name: &Name, hash: &SecretHash, now_ms: u64, expires_ms: u64) -> anyhow::Result<()>;
 
     /// Whose token it is, and until when, in milliseconds since 1970.

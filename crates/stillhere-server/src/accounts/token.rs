@@ -7,8 +7,6 @@ use std::time::Duration;
 
 use stillhere_core::secret::{Secret, SecretHash};
 
-/// Tokens of one user; a new one takes the oldest one's place. Enough for all devices of one person.
-pub(crate) const TOKENS_MAX: usize = 16;
 /// How long a token is good after it was used last.
 const LIFE: Duration = Duration::from_secs(30 * 24 * 3600);
 /// A token used again within this time isn't written again: a herd that returns must not wait for the disk.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::source::Reader;
 use super::value::{Address, Codec, Count, Directory, Kind, Optional, OptionalFile, Size, Span, Switch};
-use super::word::{AuthMode, Choice, Format, Level, ProfileName, Rotate, SessionsPolicy};
+use super::word::{AuthMode, Choice, Format, Level, ProfileName, RoomsBy, Rotate, SessionsPolicy, Strangers};
 
 /// One setting: where it is found, what it may be and what it means.
 #[derive(Debug)]
@@ -223,8 +223,22 @@ sections! {
             "The same for the sessions of one address.";
         remembered: usize [Count] = "100000" in "0" to "100000000", live,
             "How many closed identities are remembered for `return_window`; the oldest is forgotten first.";
+        mailbox: u64 [Count] = "10000" in "1" to "10000000", live,
+            "How many messages from others may wait for a user until one of its clients handles them; who writes then gets 1208.";
         closed: usize [Count] = "10000" in "1" to "1000000", restart,
             "How many closed links `stillhere ctl closed` can show; about 200 bytes each.";
+    }
+    rooms Rooms "Rooms, and what is kept of what people say." {
+        create: RoomsBy [Choice] = "users", live,
+            "Who makes rooms: users, by joining one that isn't there, or operators alone.";
+        max: u64 [Count] = "10000" in "1" to "10000000", live,
+            "How many rooms there may be.";
+        strangers: Strangers [Choice] = "allow", live,
+            "Whether users may write to those they share nothing with: allow, or refuse. With refuse they need to have been allowed or written to, or to be invited to a room with them.";
+        keep_messages: u64 [Count] = "100000" in "0" to "1000000000", live,
+            "How many messages are kept of each room, conversation and mailbox; the oldest are deleted. 0 for all, and a disk that fills.";
+        keep_for: Duration [Span] = "8760h" in "0s" to "876000h", live,
+            "How long messages are kept; 0 for ever.";
     }
     log Log "What the process says of itself, on standard error and in a file." {
         format: Format [Choice] = "auto", restart,

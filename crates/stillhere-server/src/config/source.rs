@@ -226,6 +226,7 @@ macro_rules! never_absent {
 never_absent!(
     bool,
     u32,
+    u64,
     usize,
     &'static str,
     std::net::SocketAddr,
@@ -234,8 +235,10 @@ never_absent!(
     super::word::AuthMode,
     super::word::Format,
     super::word::Level,
+    super::word::RoomsBy,
     super::word::Rotate,
     super::word::SessionsPolicy,
+    super::word::Strangers,
 );
 
 fn parse<C: Codec<T>, T: PartialOrd>(key: &Key, text: &str) -> Result<T, String> {

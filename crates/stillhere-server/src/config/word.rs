@@ -117,12 +117,32 @@ words! {
 }
 
 words! {
+    /// Who makes rooms.
+    RoomsBy {
+        /// Whoever joins one that isn't there.
+        Users "users",
+        /// Operators alone.
+        Operators "operators",
+    }
+}
+
+words! {
     /// How many sessions a user may have.
     SessionsPolicy {
         /// As many as it likes.
         Multi "multi",
         /// One; a newer one ends the older.
         Single "single",
+    }
+}
+
+words! {
+    /// Whether users may write to those they share nothing with.
+    Strangers {
+        /// They may.
+        Allow "allow",
+        /// They may not.
+        Refuse "refuse",
     }
 }
 

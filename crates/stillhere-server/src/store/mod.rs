@@ -1,57 +1,136 @@
-//! What survives a restart: the identities of v1 sessions, written behind.
+//! What survives a restart: accounts, rooms and messages, and the identities of v1 sessions.
 //!
-//! One thread (`store`) owns the database. Shards hand it what changed and never wait for it; it coalesces and commits
-//! about once a second. After a crash the last second may be missing: such a client gets a new session.
+//! Threads:
+//!
+//! 1. `store` owns the database. It takes the orders of the shards, decides as many as have gathered in one
+//!    transaction, commits, and only then tells outcomes and news (`thread`, `ledger`). It never waits to gather: while
+//!    one commit runs, the next batch comes together.
+//! 2. `keep` gathers for a second what changed of v1 sessions, and has `store` write it. Shards never wait for it; after a
+//!    crash the last second may be missing, and such a client gets a new session.
+//! 3. `search` reads: histories, and the index of the search, which has a file of its own and can be made again
+//!    (`search`).
+//!
+//! A shard talks to all of it through [`StoreWriter`] and [`LedgerWriter`], which refuse when a queue is full instead of
+//! waiting. The process ends these threads when [`StoreWriter::finish`] returns.
 
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "the shards' drivers, the accounts and the operators' commands call it next"
+)]
+
+mod base;
+mod desk;
+mod fail;
+mod keep;
+mod ledger;
+mod messages;
+pub(crate) mod people;
+mod recent;
+mod rows;
+mod schema;
+mod search;
 mod sqlite;
+mod thread;
 
-use std::collections::HashMap;
+#[cfg(test)]
+mod tests;
+
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use stillhere_core::event::Keepsake;
-use stillhere_core::secret::SessionId;
+use stillhere_core::ledger::{News, Order, OrderId, Outcome, Refused};
 use stillhere_core::stats::Histogram;
-use tracing::{error, warn};
+
+pub(crate) use base::{Fault, FaultKind, Kept};
+pub(crate) use desk::{Desk, RoomInfo};
+pub(crate) use keep::StoreWriter;
+pub(crate) use thread::LedgerWriter;
 
 use crate::clock::wall_ms;
 use sqlite::Database;
 
-/// Changes that may wait for the thread; more are dropped and counted.
-const QUEUE_MAX: usize = 65_536;
-/// Changes coalesced before they are written early.
-const BATCH_MAX: usize = 65_536;
-/// How long changes are gathered.
-const GATHER: Duration = Duration::from_secs(1);
-/// How often the queue is emptied meanwhile: a herd of 100,000 sessions a second fills a sixth of it.
-const LOOK_EVERY: Duration = Duration::from_millis(100);
-
-enum Request {
-    Keep(Box<Keepsake>),
-    Forget(SessionId),
-    /// Write everything now, tell, and end.
-    Finish(SyncSender<()>),
+/// What the store tells a shard.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// The answer to one of its orders.
+    Outcome(OrderId, Result<Outcome, Refused>),
+    /// What happened in a stream that it has joined.
+    News(News),
 }
 
-/// The shards' end.
-#[derive(Clone)]
-pub(crate) struct StoreWriter {
-    sender: SyncSender<Request>,
-    counters: Arc<Counters>,
+/// Takes what is told to one shard by one commit, in its order. It must not wait. It is called by `store`, and by
+/// `search` for histories.
+pub(crate) type Tell = Arc<dyn Fn(usize, Vec<Told>) + Send + Sync>;
+
+/// Takes the orders that the accounts decide: `Enter` with a proof other than a claim, and `Password`. It is called on the
+/// store's thread and must not wait; later the accounts say [`LedgerWriter::admit`] or [`LedgerWriter::answer`].
+pub(crate) type Doors = Box<dyn Fn(usize, OrderId, Order) + Send>;
+
+/// What operators may set of it (`[rooms]`, `limits.mailbox`, `limits.frame`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rules {
+    /// How many shards there are.
+    pub(crate) shards: usize,
+    /// Whether joining a room that isn't there makes it.
+    pub(crate) rooms_by_users: bool,
+    /// How many rooms there may be.
+    pub(crate) rooms_max: u64,
+    /// Whether users may write to those they share nothing with.
+    pub(crate) strangers_may_write: bool,
+    /// How many messages of a room, a conversation and a mailbox are kept; 0 for all.
+    pub(crate) keep_messages: u64,
+    /// How long messages are kept, in milliseconds; 0 for ever.
+    pub(crate) keep_for_ms: u64,
+    /// Messages from others that a user's clients haven't handled.
+    pub(crate) mailbox_max: u64,
+    /// The largest frame, in bytes: what a history must fit in.
+    pub(crate) frame_bytes: usize,
+}
+
+impl Default for Rules {
+    fn default() -> Rules {
+        Rules {
+            shards: 1,
+            rooms_by_users: true,
+            rooms_max: 10_000,
+            strangers_may_write: true,
+            keep_messages: 100_000,
+            keep_for_ms: 365 * 24 * 3_600_000,
+            mailbox_max: 10_000,
+            frame_bytes: 64 << 10,
+        }
+    }
+}
+
+impl Rules {
+    /// As the configuration has it.
+    pub(crate) fn of(config: &crate::config::Config) -> Rules {
+        Rules {
+            shards: config.shards(),
+            rooms_by_users: config.rooms.create == crate::config::RoomsBy::Users,
+            rooms_max: config.rooms.max,
+            strangers_may_write: config.rooms.strangers == crate::config::Strangers::Allow,
+            keep_messages: config.rooms.keep_messages,
+            keep_for_ms: config.rooms.keep_for.as_millis() as u64,
+            mailbox_max: config.limits.mailbox,
+            frame_bytes: config.limits.frame as usize,
+        }
+    }
 }
 
 /// What the store counts.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    /// Changes dropped because the thread was behind.
+    /// Changes of sessions dropped because a thread was behind.
     pub(crate) dropped: AtomicU64,
-    /// Commits that failed.
+    /// Transactions that failed.
     pub(crate) failed: AtomicU64,
-    /// How long commits took. Locked once a second by the store's thread, and by who reads the metrics.
+    /// How long commits took. Locked once a commit by the store's thread, and by who reads the metrics.
     commit: Mutex<CommitTimes>,
 }
 
@@ -69,109 +148,37 @@ impl Counters {
     pub(crate) fn commit_times(&self) -> Histogram {
         self.commit.lock().unwrap_or_else(PoisonError::into_inner).0.clone()
     }
-}
 
-impl StoreWriter {
-    pub(crate) fn keep(&self, keepsake: Keepsake) {
-        self.send(Request::Keep(Box::new(keepsake)));
-    }
-
-    pub(crate) fn forget(&self, session: SessionId) {
-        self.send(Request::Forget(session));
-    }
-
-    /// What was counted so far.
-    pub(crate) fn counters(&self) -> &Counters {
-        &self.counters
-    }
-
-    /// Waits until everything is written, at most `patience`.
-    pub(crate) fn finish(&self, patience: Duration) -> bool {
-        let (sender, receiver) = sync_channel(1);
-        self.sender.send(Request::Finish(sender)).is_ok() && receiver.recv_timeout(patience).is_ok()
-    }
-
-    fn send(&self, request: Request) {
-        if self.sender.try_send(request).is_err() {
-            let dropped = self.counters.dropped.fetch_add(1, Ordering::Relaxed) + 1;
-            warn!(dropped, "the store is behind; sessions of this moment can't be resumed after a restart");
-        }
+    fn committed(&self, took: Duration) {
+        self.commit.lock().unwrap_or_else(PoisonError::into_inner).0.record(took);
     }
 }
 
-/// Opens the store in `dir` and returns what survived: everything newer than `window`.
-pub(crate) fn open(dir: &Path, window: Duration) -> anyhow::Result<(StoreWriter, Vec<Keepsake>)> {
-    let mut database = Database::open(&dir.join("stillhere.db"))?;
+/// A store that runs.
+pub(crate) struct Store {
+    /// For sessions.
+    pub(crate) sessions: StoreWriter,
+    /// For accounts, rooms and messages.
+    pub(crate) ledger: LedgerWriter,
+    /// The sessions that survived.
+    pub(crate) survivors: Vec<Keepsake>,
+}
+
+/// Opens the store in `dir` with its threads. What survived are the sessions newer than `window`.
+pub(crate) fn start(dir: &Path, window: Duration, rules: Rules, tell: Tell, doors: Doors) -> anyhow::Result<Store> {
+    let path = dir.join("stillhere.db");
+    let mut database = Database::open(&path)?;
     let oldest_ms = wall_ms().saturating_sub(window.as_millis() as u64);
     let survivors = database.load(oldest_ms).context("can't read the sessions of the last run")?;
-    let (sender, receiver) = sync_channel(QUEUE_MAX);
     let counters = Arc::<Counters>::default();
-    let writer = StoreWriter { sender, counters: Arc::clone(&counters) };
-    std::thread::Builder::new().name("store".to_owned()).spawn(move || write(database, &receiver, &counters))?;
-    Ok((writer, survivors))
+    let search = search::start(&path, &dir.join("search.db"), rules.frame_bytes, Arc::clone(&tell))?;
+    let ledger = thread::start(database, rules, tell, doors, search, Arc::clone(&counters))?;
+    let sessions = keep::start(ledger.clone(), counters)?;
+    Ok(Store { sessions, ledger, survivors })
 }
 
-fn write(mut database: Database, requests: &Receiver<Request>, counters: &Counters) {
-    let mut changes = HashMap::new();
-    loop {
-        let mut finished = None;
-        if changes.is_empty() {
-            let Ok(first) = requests.recv() else { return };
-            finished = add(first, &mut changes);
-        }
-        // Asleep rather than waiting for the next request: that would wake this thread for each, and a shard's thread
-        // with it would pay several microseconds a session.
-        let due = Instant::now() + GATHER;
-        while finished.is_none() && changes.len() < BATCH_MAX && Instant::now() < due {
-            std::thread::sleep(LOOK_EVERY);
-            while let (None, Ok(request)) = (&finished, requests.try_recv()) {
-                finished = add(request, &mut changes);
-            }
-        }
-        let written = commit(&mut database, &mut changes, counters);
-        if let Some(told) = finished {
-            if written {
-                // Whoever waits may have lost patience. If it isn't told, it says that the last sessions are lost.
-                let _ = told.send(());
-            }
-            return;
-        }
-    }
-}
-
-/// Takes one request; the sender to tell if it was the last.
-fn add(request: Request, changes: &mut HashMap<SessionId, Option<Keepsake>>) -> Option<SyncSender<()>> {
-    match request {
-        Request::Keep(keepsake) => drop(changes.insert(keepsake.session, Some(*keepsake))),
-        Request::Forget(session) => drop(changes.insert(session, None)),
-        Request::Finish(told) => return Some(told),
-    }
-    None
-}
-
-/// Writes what has gathered. What can't be written is kept for the next time, up to a bound.
-fn commit(database: &mut Database, changes: &mut HashMap<SessionId, Option<Keepsake>>, counters: &Counters) -> bool {
-    if changes.is_empty() {
-        return true;
-    }
-    let began = Instant::now();
-    match database.write(changes, wall_ms()) {
-        Ok(()) => {
-            counters.commit.lock().unwrap_or_else(PoisonError::into_inner).0.record(began.elapsed());
-            changes.clear();
-            true
-        }
-        Err(error) => {
-            counters.failed.fetch_add(1, Ordering::Relaxed);
-            error!(
-                error = format!("{error:#}"),
-                "can't write sessions to the data dir; will try again (is the disk full?)"
-            );
-            if changes.len() >= BATCH_MAX {
-                counters.dropped.fetch_add(changes.len() as u64, Ordering::Relaxed);
-                changes.clear();
-            }
-            false
-        }
-    }
+/// Opens the store in `dir` for sessions alone, and returns what survived: everything newer than `window`.
+pub(crate) fn open(dir: &Path, window: Duration) -> anyhow::Result<(StoreWriter, Vec<Keepsake>)> {
+    let store = start(dir, window, Rules::default(), Arc::new(|_, _| {}), Box::new(|_, _, _| {}))?;
+    Ok((store.sessions, store.survivors))
 }

@@ -1,111 +1,234 @@
-//! The embedded database.
+//! The embedded database: opening, checking, transactions.
+//!
+//! **Checks at start.** A file is refused whose header or schema can't be read, that a newer program wrote, or in which
+//! SQLite's quick check finds damage within [`CHECK_TIME`]. The whole check reads every page, which takes seconds from
+//! a million messages on; neither a kill nor a loss of power damages a WAL database, so that whoever fears for the disk
+//! under a large one runs the whole check by hand.
+//!
+//! **Size.** Pages that retention and deletion free are used again; the file doesn't shrink, and with the limits of
+//! `[rooms]` it stops growing. (SQLite's incremental vacuum would move pages about on every deletion, and can't be
+//! switched on for the files of earlier versions.)
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use rusqlite::{Connection, Row, params};
 use stillhere_core::event::Keepsake;
 use stillhere_core::secret::{SecretHash, SessionId};
 
-/// The version of the schema that this program writes.
-const SCHEMA_VERSION: i64 = 1;
+use super::base::{Base, Kept, Rows};
+use super::fail;
+use super::schema;
 
-const SCHEMA: &str = "
-    CREATE TABLE session (
-        id BLOB PRIMARY KEY,
-        secret BLOB NOT NULL,
-        previous BLOB,
-        generation INTEGER NOT NULL,
-        user TEXT,
-        client TEXT,
-        interval_ms INTEGER NOT NULL,
-        closed INTEGER NOT NULL,
-        changed_ms INTEGER NOT NULL
-    ) WITHOUT ROWID, STRICT;
-    PRAGMA user_version = 1;
-";
+/// How long the quick check at start may take. It covers about 100 MB.
+const CHECK_TIME: Duration = Duration::from_millis(500);
+/// After how many of SQLite's steps the check's time is looked at.
+const CHECK_STEPS: i32 = 10_000;
+/// Statements kept compiled; there are about 60.
+const STATEMENTS_MAX: usize = 128;
+/// The WAL is copied into the file at this many pages of 4 KiB. Larger than SQLite's 1,000: a page that is written in
+/// many commits, as the end of a busy room's stream is, is then copied once.
+const CHECKPOINT_PAGES: i64 = 4000;
+/// What a WAL that had to grow is cut back to, in bytes.
+const WAL_BYTES_MAX: i64 = 64 << 20;
+/// The page cache, in KiB: hot ends of streams and the inner pages of a database of some gigabytes.
+const CACHE_KIB: i64 = 32 << 10;
+/// How long a lock of somebody else (a backup, an operator's shell) is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 pub(super) struct Database {
-    connection: Connection,
+    /// `None` only while it is opened again.
+    connection: Option<Connection>,
+    path: PathBuf,
 }
 
 impl Database {
     pub(super) fn open(path: &Path) -> anyhow::Result<Database> {
-        let shown = path.display();
         // Created by us first, so that nobody else can ever read it.
         OpenOptions::new()
             .create(true)
             .append(true)
             .mode(0o600)
             .open(path)
-            .with_context(|| format!("can't open {shown}; is the data dir writable?"))?;
-        let connection = Connection::open(path).with_context(|| format!("can't open {shown}"))?;
-        let database = Database { connection };
-        database.prepare().with_context(|| {
-            format!("{shown} can't be used; move it aside (mv {shown} {shown}.broken) and start again: clients then get new sessions")
-        })?;
-        Ok(database)
+            .with_context(|| format!("can't open {}; is the data dir writable?", path.display()))?;
+        Ok(Database { connection: Some(connect(path)?), path: path.to_owned() })
     }
 
-    fn prepare(&self) -> anyhow::Result<()> {
-        let connection = &self.connection;
-        connection.busy_timeout(Duration::from_secs(5))?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        let check: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-        if check != "ok" {
-            bail!("the database is damaged: {check}");
-        }
-        match connection.pragma_query_value(None, "user_version", |row| row.get(0))? {
-            0 => connection.execute_batch(SCHEMA)?,
-            SCHEMA_VERSION => {}
-            version => bail!("it was written by a newer stillhere (schema {version}, known is {SCHEMA_VERSION})"),
-        }
-        Ok(())
+    pub(super) fn connection(&self) -> &Connection {
+        // Only `recover` takes it, and puts one back before it returns.
+        self.connection.as_ref().expect("a database outside of `recover` is open")
     }
 
     /// Everything that changed since `oldest_ms`; what is older is deleted.
     pub(super) fn load(&mut self, oldest_ms: u64) -> anyhow::Result<Vec<Keepsake>> {
-        self.connection.execute("DELETE FROM session WHERE changed_ms < ?1", params![oldest_ms as i64])?;
-        let mut select = self.connection.prepare(
+        self.connection().execute("DELETE FROM session WHERE changed_ms < ?1", params![oldest_ms as i64])?;
+        let mut select = self.connection().prepare(
             "SELECT id, secret, previous, generation, user, client, interval_ms, closed FROM session ORDER BY changed_ms",
         )?;
         let rows = select.query_map([], read)?;
         Ok(rows.collect::<Result<_, _>>()?)
     }
+}
 
-    pub(super) fn write(&mut self, changes: &HashMap<SessionId, Option<Keepsake>>, now_ms: u64) -> anyhow::Result<()> {
-        let transaction = self.connection.transaction()?;
-        {
-            let mut keep = transaction.prepare_cached(
-                "INSERT OR REPLACE INTO session
-                 (id, secret, previous, generation, user, client, interval_ms, closed, changed_ms)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-            )?;
-            let mut forget = transaction.prepare_cached("DELETE FROM session WHERE id = ?1")?;
-            for (id, change) in changes {
-                match change {
-                    Some(kept) => keep.execute(params![
-                        &id.0[..],
-                        &kept.secret.0[..],
-                        kept.previous.as_ref().map(|previous| &previous.0[..]),
-                        i64::from(kept.generation),
-                        kept.user.as_deref(),
-                        kept.client.as_deref(),
-                        kept.interval.as_millis() as i64,
-                        kept.closed,
-                        now_ms as i64,
-                    ])?,
-                    None => forget.execute(params![&id.0[..]])?,
-                };
-            }
+/// Writes changed sessions, within a transaction.
+pub(super) fn write_sessions(
+    connection: &Connection,
+    changes: &HashMap<SessionId, Option<Keepsake>>,
+    now_ms: u64,
+) -> Kept<()> {
+    let mut keep = connection.prepare_cached(
+        "INSERT OR REPLACE INTO session
+         (id, secret, previous, generation, user, client, interval_ms, closed, changed_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+    )?;
+    let mut forget = connection.prepare_cached("DELETE FROM session WHERE id = ?1")?;
+    for (id, change) in changes {
+        match change {
+            Some(kept) => keep.execute(params![
+                &id.0[..],
+                &kept.secret.0[..],
+                kept.previous.as_ref().map(|previous| &previous.0[..]),
+                i64::from(kept.generation),
+                kept.user.as_deref(),
+                kept.client.as_deref(),
+                kept.interval.as_millis() as i64,
+                kept.closed,
+                now_ms as i64,
+            ])?,
+            None => forget.execute(params![&id.0[..]])?,
+        };
+    }
+    Ok(())
+}
+
+impl Base for Database {
+    fn begin(&mut self) -> Kept<()> {
+        Ok(self.connection().execute_batch("BEGIN")?)
+    }
+
+    fn commit(&mut self) -> Kept<()> {
+        fail::may_break("in-commit")?;
+        Ok(self.connection().execute_batch("COMMIT")?)
+    }
+
+    fn rollback(&mut self) {
+        // SQLite rolls some failures back by itself; then there is nothing left to do.
+        if !self.connection().is_autocommit() {
+            let _ = self.connection().execute_batch("ROLLBACK");
         }
-        transaction.commit()?;
+    }
+
+    fn recover(&mut self) -> anyhow::Result<()> {
+        fail::may_break("recover")?;
+        // First the new connection: if there can't be one, the old one stays, and is broken as before.
+        let fresh = connect(&self.path)?;
+        self.connection = Some(fresh);
+        // What the WAL holds goes into the file, newly written and synced, and the next commit begins a new WAL: no
+        // page is relied on whose sync has failed.
+        let (is_busy, ..) = self.connection().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+            Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?))
+        })?;
+        if is_busy {
+            bail!("somebody else holds the database; will try again");
+        }
         Ok(())
+    }
+
+    fn rows(&mut self) -> &mut dyn Rows {
+        self
+    }
+
+    fn connection(&self) -> &Connection {
+        self.connection()
+    }
+}
+
+/// Opens and checks; what fails says what to do.
+fn connect(path: &Path) -> anyhow::Result<Connection> {
+    let shown = path.display();
+    let mut connection = Connection::open(path).with_context(|| format!("can't open {shown}"))?;
+    match prepare(&mut connection) {
+        Ok(()) => Ok(connection),
+        Err(error) if error.is::<Newer>() => Err(error.context(format!("can't use {shown}"))),
+        Err(error) if is_damage(&error) => {
+            let error = error.context(format!("{shown} is damaged. {}", repair(path)));
+            Err(error)
+        }
+        Err(error) => Err(error.context(format!("can't use {shown}; is the disk full, or the file another user's?"))),
+    }
+}
+
+/// It was written by a program that knows more than this one.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "a newer stillhere wrote it (schema {found}, known here is {}); start that version, or restore a backup from before",
+    schema::VERSION
+)]
+struct Newer {
+    found: i64,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the check found: {found}")]
+struct Damage {
+    found: String,
+}
+
+fn is_damage(error: &anyhow::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    let code = error.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code);
+    error.is::<Damage>() || matches!(code, Some(DatabaseCorrupt | NotADatabase))
+}
+
+/// How to get a damaged database back: it is moved aside, never deleted, and what can be read goes into a new one.
+pub(super) fn repair(path: &Path) -> String {
+    let (dir, name) = (path.parent().unwrap_or(Path::new(".")), path.file_name().unwrap_or(path.as_os_str()));
+    let (dir, name) = (dir.display().to_string().replace('\'', r"'\''"), name.display());
+    format!(
+        "It was left as it is. To save what can be read (needs the sqlite3 shell), run:\n  \
+         cd '{dir}' && mv {name} damaged.db && {{ mv {name}-wal damaged.db-wal; rm -f {name}-shm; \
+         sqlite3 damaged.db .recover | sqlite3 {name}; chmod 600 {name}; }}\n\
+         Or restore a backup. Or begin anew without accounts, rooms and messages:\n  \
+         cd '{dir}' && mv {name} damaged.db && {{ mv {name}-wal damaged.db-wal; rm -f {name}-shm; }}\n\
+         Then start again. The old file stays as damaged.db."
+    )
+}
+
+fn prepare(connection: &mut Connection) -> anyhow::Result<()> {
+    connection.busy_timeout(PATIENCE)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version > schema::VERSION {
+        return Err(Newer { found: version }.into());
+    }
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "secure_delete", "FAST")?;
+    connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+    connection.pragma_update(None, "journal_size_limit", WAL_BYTES_MAX)?;
+    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    check(connection)?;
+    for (from, step) in (0..).zip(schema::STEPS).skip(version.max(0) as usize) {
+        connection.execute_batch(&format!("BEGIN IMMEDIATE; {step} PRAGMA user_version = {}; COMMIT", from + 1))?;
+    }
+    Ok(())
+}
+
+/// The quick check, as far as it comes in [`CHECK_TIME`].
+fn check(connection: &mut Connection) -> anyhow::Result<()> {
+    let until = Instant::now() + CHECK_TIME;
+    connection.progress_handler(CHECK_STEPS, Some(move || Instant::now() >= until))?;
+    let found = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0));
+    connection.progress_handler(0, None::<fn() -> bool>)?;
+    match found {
+        Ok(found) if found == "ok" => Ok(()),
+        Ok(found) => Err(Damage { found }.into()),
+        Err(error) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -120,60 +243,4 @@ fn read(row: &Row<'_>) -> rusqlite::Result<Keepsake> {
         interval: Duration::from_millis(row.get::<_, i64>(6)?.unsigned_abs()),
         closed: row.get(7)?,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use stillhere_core::secret::Entropy;
-
-    fn keepsake(entropy: &mut Entropy, closed: bool) -> Keepsake {
-        Keepsake {
-            session: entropy.session_id(),
-            secret: entropy.secret().hash(),
-            previous: closed.then(|| entropy.secret().hash()),
-            generation: 7,
-            user: Some("änn'; --".into()),
-            client: None,
-            interval: Duration::from_secs(10),
-            closed,
-        }
-    }
-
-    #[test]
-    fn what_was_written_is_there_after_opening_again_and_what_was_forgotten_is_not() {
-        let dir = std::env::temp_dir().join(format!("stillhere-store-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let path = dir.join("kept.db");
-        let mut entropy = Entropy::from_seed([3; 32]);
-        let (one, two, three) =
-            (keepsake(&mut entropy, true), keepsake(&mut entropy, false), keepsake(&mut entropy, false));
-        {
-            let mut database = Database::open(&path).unwrap();
-            let write = |database: &mut Database, id: SessionId, kept: Option<&Keepsake>, at| {
-                database.write(&HashMap::from([(id, kept.cloned())]), at).unwrap();
-            };
-            write(&mut database, one.session, Some(&one), 100);
-            write(&mut database, two.session, Some(&two), 200);
-            write(&mut database, three.session, Some(&three), 300);
-            write(&mut database, three.session, None, 400);
-        }
-        let survivors = Database::open(&path).unwrap().load(150).unwrap();
-        std::fs::remove_dir_all(&dir).unwrap();
-        let [survivor] = &survivors[..] else { panic!("{survivors:?}") };
-        assert_eq!(survivor.session, two.session);
-        assert!(survivor.secret.matches(&two.secret));
-        assert_eq!((survivor.user.as_deref(), survivor.closed), (Some("änn'; --"), false));
-    }
-
-    #[test]
-    fn a_damaged_file_is_refused_with_what_to_do() {
-        let dir = std::env::temp_dir().join(format!("stillhere-damaged-{}", std::process::id()));
-        std::fs::create_dir_all(&dir).unwrap();
-        let path = dir.join("bad.db");
-        std::fs::write(&path, vec![0x5a; 8192]).unwrap();
-        let error = Database::open(&path).err().map(|error| format!("{error:#}")).unwrap();
-        std::fs::remove_dir_all(&dir).unwrap();
-        assert!(error.contains("mv ") && error.contains("start again"), "{error}");
-    }
 }

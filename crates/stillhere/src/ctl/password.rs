@@ -1,6 +1,6 @@
 //! Passwords from the terminal or a pipe. Never from the command line, where every user of the machine could read them.
 
-use std::io::{self, BufRead, IsTerminal, Read};
+use std::io::{self, BufRead, IsTerminal};
 
 use anyhow::{Context, bail};
 

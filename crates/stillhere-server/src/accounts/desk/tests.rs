@@ -4,8 +4,8 @@ use stillhere_core::throttle::{ACCOUNT_FAILURES_MAX, ACCOUNT_FREE};
 
 use super::super::hash::{Hasher, is_wrapped};
 use super::super::memory::Memory;
-use super::super::token::TOKENS_MAX;
 use super::*;
+use crate::store::people::TOKENS_PER_USER_MAX;
 
 const GOOD: &str = "correct horse battery";
 const OTHER: &str = "staple of another kind";
@@ -353,7 +353,7 @@ fn a_token_is_kept_hashed_lives_while_it_is_used_and_belongs_to_its_user() {
 #[test]
 fn of_too_many_tokens_the_oldest_goes() {
     let mut office = Office::with_ada();
-    let tokens: Vec<_> = (0..=TOKENS_MAX).map(|_| office.ada_s_token()).collect();
+    let tokens: Vec<_> = (0..=TOKENS_PER_USER_MAX).map(|_| office.ada_s_token()).collect();
     refused_with(&office.token(&tokens[0]), ErrorCode::BAD_CREDENTIALS);
     for token in &tokens[1..] {
         assert_eq!(office.token(token), admitted("ada"));
