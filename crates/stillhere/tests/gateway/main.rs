@@ -8,7 +8,7 @@
 //! - `lengths`, `bodies`, `strangers`, `dawdlers`, `herds`: bad input
 //! - `legacy`, `hello`, `resume`, `secrets`, `restart`: the two modes and what survives
 //! - `detector`: who is still here, in real time
-//! - `operator`, `limits`, `api`, `events`: whoever runs the gateway
+//! - `operator`, `office`, `limits`, `api`, `events`: whoever runs the gateway
 
 mod admin;
 mod api;
@@ -23,6 +23,7 @@ mod herds;
 mod legacy;
 mod lengths;
 mod limits;
+mod office;
 mod operator;
 mod peer;
 mod restart;
