@@ -1,6 +1,10 @@
 //! The operators' HTTP API, on its own thread and runtime. It reaches shards only through [`Control`].
 //!
+//! `people` answers what concerns users, bans and rooms.
+//!
 //! Tasks: one that accepts, one per connection; dropped with the runtime.
+
+mod people;
 
 use std::convert::Infallible;
 use std::net::TcpListener;
@@ -15,7 +19,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::sse::{Event as SseEvent, KeepAlive, Sse};
 use axum::response::{IntoResponse, Json, Response};
-use axum::routing::{get, post};
+use axum::routing::{get, patch, post};
 use futures_util::stream::{self, Stream};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -29,6 +33,7 @@ use crate::api::{ClosedQuery, Draining, KickTarget, Kicked, SessionsQuery};
 use crate::control::{Control, ControlError};
 use crate::metrics::{self, METRICS};
 use crate::notes::Watcher;
+use crate::office::OfficeError;
 use crate::openapi;
 use crate::token::Token;
 
@@ -38,7 +43,7 @@ const CONNECTIONS_MAX: usize = 128;
 const HEAD_TIME: Duration = Duration::from_secs(10);
 /// How long a client may leave an answer unread.
 const WRITE_TIME: Duration = Duration::from_secs(10);
-/// The largest body of a request, in bytes: a target to kick.
+/// The largest body of a request, in bytes: a hundred users to import, or a notice.
 const BODY_MAX: usize = 64 * 1024;
 /// How often an idle stream of events shows that it lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
@@ -96,6 +101,15 @@ fn router(app: App) -> Router {
         .route("/api/v1/reload", post(reload))
         .route("/api/v1/drain", post(drain))
         .route("/api/v1/events", get(events))
+        .route("/api/v1/users", get(people::users).post(people::add_user))
+        .route("/api/v1/users/{name}", patch(people::change_user).delete(people::delete_user))
+        .route("/api/v1/import", post(people::import))
+        .route("/api/v1/bans", get(people::bans).post(people::ban).delete(people::unban))
+        .route("/api/v1/rooms", get(people::rooms).post(people::add_room))
+        .route("/api/v1/rooms/{name}", axum::routing::delete(people::delete_room))
+        .route("/api/v1/notice", post(people::notice))
+        .route("/api/v1/who", get(people::who))
+        .route("/api/v1/audit", get(people::audit))
         .layer(middleware::from_fn_with_state(app.clone(), check_token));
     Router::new()
         .route("/", get(index))
@@ -166,7 +180,10 @@ async fn closed(
 
 async fn kick(State(app): State<App>, target: Result<Json<KickTarget>, JsonRejection>) -> Result<Response, Problem> {
     let Json(target) = target?;
-    Ok(Json(Kicked { kicked: app.control.kick(target).await? }).into_response())
+    let (KickTarget::Id(subject) | KickTarget::User(subject) | KickTarget::Peer(subject)) = target.clone();
+    let kicked = app.control.kick(target).await?;
+    app.control.note("kick", subject, format!("{kicked} sessions")).await;
+    Ok(Json(Kicked { kicked }).into_response())
 }
 
 async fn stats(State(app): State<App>) -> Result<Response, Problem> {
@@ -175,11 +192,13 @@ async fn stats(State(app): State<App>) -> Result<Response, Problem> {
 
 async fn reload(State(app): State<App>) -> Result<Response, Problem> {
     let reloaded = app.control.reload().await?;
+    app.control.note("reload", String::new(), reloaded.applied.join(", ")).await;
     let status = if reloaded.errors.is_empty() { StatusCode::OK } else { StatusCode::UNPROCESSABLE_ENTITY };
     Ok((status, Json(reloaded)).into_response())
 }
 
 async fn drain(State(app): State<App>) -> Result<Response, Problem> {
+    app.control.note("drain", String::new(), String::new()).await;
     Ok(Json(Draining { draining: true, links: app.control.drain().await? }).into_response())
 }
 
@@ -251,6 +270,11 @@ impl From<ControlError> for Problem {
             ControlError::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             ControlError::Stuck => (StatusCode::SERVICE_UNAVAILABLE, "stuck"),
             ControlError::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
+            ControlError::Unconnected(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_connected"),
+            ControlError::Office(OfficeError::Bad(_)) => (StatusCode::BAD_REQUEST, "bad_request"),
+            ControlError::Office(OfficeError::NotFound(_)) => (StatusCode::NOT_FOUND, "not_found"),
+            ControlError::Office(OfficeError::Taken(_)) => (StatusCode::CONFLICT, "taken"),
+            ControlError::Office(OfficeError::Storage(_)) => (StatusCode::SERVICE_UNAVAILABLE, "storage"),
         };
         Problem(problem(status, code, &error.to_string()))
     }

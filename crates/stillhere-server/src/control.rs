@@ -8,10 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use stillhere_core::event::{Identity, Input, Terms};
+use stillhere_core::event::{Identity, Input, Peer, Terms};
+use stillhere_core::ledger::Place as Target;
 use stillhere_core::shard::Filter;
 use stillhere_core::stats::Stats;
 use tokio::sync::{mpsc, oneshot};
+use tracing::error;
 
 use crate::api::{
     ClosedEntry, ClosedList, ClosedQuery, KickTarget, LIMIT_DEFAULT, LIMIT_MAX, Reloaded, SessionRow, Sessions,
@@ -22,6 +24,7 @@ use crate::gate::Gate;
 use crate::hub::Hub;
 use crate::metrics::Snapshot;
 use crate::notes::{Events, Watcher};
+use crate::office::{Noticed, Office, OfficeError, Roster, Subject};
 use crate::store::StoreWriter;
 
 /// Places of a shard that one visit looks at.
@@ -56,6 +59,12 @@ pub(crate) enum ControlError {
     /// The server is on its way out, or too many ask for the same.
     #[error("{0}")]
     Busy(&'static str),
+    /// What the office answers to a wrong or vain wish.
+    #[error("{0}")]
+    Office(#[from] OfficeError),
+    /// A part of the server that this needs doesn't run.
+    #[error("not connected yet: this server has no {0}")]
+    Unconnected(&'static str),
 }
 
 /// The handle of everything; cheap to clone.
@@ -65,6 +74,8 @@ pub(crate) struct Control {
     pub(crate) gate: Arc<Gate>,
     pub(crate) events: Events,
     pub(crate) store: StoreWriter,
+    /// Accounts, bans and rooms; `None` only while the store has none.
+    pub(crate) office: Option<Office>,
     pub(crate) clock: Clock,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) draining: Arc<AtomicBool>,
@@ -193,6 +204,13 @@ impl Control {
                 self.identities(Filter { peer: Some(address(&peer)?), ..Filter::default() }).await?
             }
         };
+        match self.kick_all(&identities).await? {
+            0 => Err(ControlError::NotFound("no such session is here".to_owned())),
+            kicked => Ok(kicked),
+        }
+    }
+
+    async fn kick_all(&self, identities: &[Identity]) -> Result<usize, ControlError> {
         let mut kicked = 0;
         for shard in 0..self.hub.len() {
             for some in identities.chunks(COPY) {
@@ -207,13 +225,58 @@ impl Control {
                 kicked += patiently(visit).await?;
             }
         }
-        if kicked == 0 {
-            return Err(ControlError::NotFound("no such session is here".to_owned()));
-        }
         Ok(kicked)
     }
 
+    /// Lets the office do something, on a thread that may wait.
+    pub(crate) async fn office<T: Send + 'static>(
+        &self,
+        act: impl FnOnce(&Office) -> Result<T, OfficeError> + Send + 'static,
+    ) -> Result<T, ControlError> {
+        let office = self.office.clone().ok_or(ControlError::Unconnected("accounts"))?;
+        let done = tokio::task::spawn_blocking(move || act(&office)).await;
+        done.map_err(|_| ControlError::Stuck)?.map_err(ControlError::Office)
+    }
+
+    /// Writes down what an operator did, where there is something to write it into.
+    pub(crate) async fn note(&self, action: &'static str, subject: String, detail: String) {
+        if self.office.is_none() {
+            return;
+        }
+        if let Err(error) = self.office(move |office| office.note(action, subject, detail)).await {
+            error!(%error, action, "an operator's action can't be written into the audit log");
+        }
+    }
+
+    /// Ends the sessions that a new ban of an address concerns; those of a user are the store's to end.
+    pub(crate) async fn enforce(&self, subject: Subject) -> Result<(), ControlError> {
+        let Subject::Address(network) = subject else { return Ok(()) };
+        let identities = self.identities_of(Filter::default(), move |peer| network.contains(peer.ip())).await?;
+        self.kick_all(&identities).await.map(drop)
+    }
+
+    // What operators need of the shards beyond the sessions. NOT CONNECTED YET: each of the two is to be a visit to every
+    // shard, as in `kick_all`; the rest of the way, from here to the command line, is there.
+
+    /// Shows a notice of kind `text` to a room, to a user, or to all; tells how many sessions get it.
+    pub(crate) async fn notice(&self, _to: Option<Target>, _text: String) -> Result<Noticed, ControlError> {
+        Err(ControlError::Unconnected("way to show notices"))
+    }
+
+    /// Who is in a room, or the user, or everybody who is here.
+    pub(crate) async fn who(&self, _place: Option<Target>) -> Result<Roster, ControlError> {
+        Err(ControlError::Unconnected("rosters"))
+    }
+
     async fn identities(&self, filter: Filter) -> Result<Vec<Identity>, ControlError> {
+        self.identities_of(filter, |_| true).await
+    }
+
+    async fn identities_of(
+        &self,
+        filter: Filter,
+        is_meant: impl Fn(Peer) -> bool,
+    ) -> Result<Vec<Identity>, ControlError> {
         let filter = Arc::new(filter);
         let mut identities = Vec::new();
         for shard in 0..self.hub.len() {
@@ -222,7 +285,8 @@ impl Control {
                 let filter = Arc::clone(&filter);
                 let page =
                     patiently(self.hub.visit(shard, move |room| room.shard.page(&filter, key, LOOK, COPY))).await?;
-                identities.extend(page.sessions.iter().map(|view| view.identity));
+                let meant = page.sessions.iter().filter(|view| is_meant(view.peer));
+                identities.extend(meant.map(|view| view.identity));
                 from = page.next;
             }
         }

@@ -12,6 +12,9 @@ pub mod metrics;
 pub mod serve;
 pub mod telemetry;
 
+pub use accounts::import;
+
+mod accounts;
 mod admin;
 mod api;
 mod clock;
@@ -23,6 +26,7 @@ mod hub;
 mod link;
 mod listen;
 mod notes;
+mod office;
 mod openapi;
 mod store;
 mod token;

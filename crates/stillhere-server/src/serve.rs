@@ -7,24 +7,26 @@
 use std::fs::{File, TryLockError};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use rustls::server::ProducesTickets;
-use stillhere_core::event::Terms;
+use stillhere_core::event::{IdentityTerms, Terms};
 use stillhere_core::profile::silence_until_miss;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
+use crate::accounts::shelf::Shelf;
+use crate::accounts::{Accounts, Policy};
 use crate::admin;
 use crate::api::Reloaded;
 use crate::certificate::Certificate;
 use crate::clock::Clock;
-use crate::config::{Config, ConfigErrors, OpenFiles};
+use crate::config::{AuthMode, Config, ConfigErrors, OpenFiles, SessionsPolicy};
 use crate::control::{Command, Control};
 use crate::driver::{self, Parts};
 use crate::gate::Gate;
@@ -32,7 +34,8 @@ use crate::hub::{Hub, Message};
 use crate::link;
 use crate::listen;
 use crate::notes::{Events, Notes};
-use crate::store;
+use crate::office::Office;
+use crate::store::{self, LedgerWriter, Store};
 use crate::token::Token;
 use crate::transport::Rules;
 
@@ -87,6 +90,7 @@ struct Gateway {
     commands: mpsc::Receiver<Command>,
     /// The one in force.
     certificate: Option<Certificate>,
+    ledger: LedgerWriter,
     ticketer: Arc<dyn ProducesTickets>,
     /// Held until the process ends.
     _lock: File,
@@ -107,12 +111,9 @@ fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
     let ticketer = rustls::crypto::ring::Ticketer::new().context("the system gives no randomness")?;
     let certificate = Certificate::load(&config.listen)?;
     let rules = rules(config, certificate.as_ref(), &ticketer, shards)?;
+    let clock = Clock::new();
     let (hub, inboxes) = Hub::new(shards);
-    let told_to = hub.clone();
-    let tell: store::Tell = Arc::new(move |shard, told| told_to.tell(shard, told));
-    let doors: store::Doors = Box::new(|_, _, _| {});
-    let store::Store { sessions: store, ledger, survivors } =
-        store::start(data_dir, config.detector.return_window, store::Rules::of(config), tell, doors)?;
+    let (Store { sessions: store, ledger, survivors }, office) = open_store(config, clock, &hub)?;
     let patience = patience(config);
     let clients = listen::bind(config.listen.clients, config.limits.send_buffer, patience)
         .with_context(|| format!("can't listen for clients on {}; is another server there?", config.listen.clients))?;
@@ -128,13 +129,13 @@ fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
         connections_max,
         sessions_restored: survivors.len(),
     };
-    let clock = Clock::new();
     let (sender, commands) = mpsc::channel(COMMANDS_MAX);
     let control = Control {
         hub: hub.clone(),
         gate: Gate::new(connections_max, config.limits.connections_per_address, rules),
         events: Events::new(),
         store: store.clone(),
+        office: Some(office),
         clock,
         commands: sender,
         draining: Arc::new(AtomicBool::new(false)),
@@ -177,7 +178,34 @@ fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
     }
     restore(&hub, survivors);
     serve_operators(admin, control.clone(), token)?;
-    Ok((Gateway { control, commands, certificate, ticketer, _lock: lock }, told))
+    Ok((Gateway { control, commands, certificate, ledger, ticketer, _lock: lock }, told))
+}
+
+/// Opens the store, and the accounts on it. Each needs the other: the store's thread hands entries over to the accounts.
+fn open_store(config: &Config, clock: Clock, hub: &Hub) -> anyhow::Result<(Store, Office)> {
+    let door = Arc::new(OnceLock::<Accounts>::new());
+    let doors = Arc::clone(&door);
+    let hub = hub.clone();
+    let store = store::start(
+        &config.server.data_dir,
+        config.detector.return_window,
+        store::Rules::of(config),
+        Arc::new(move |shard, told| hub.tell(shard, told)),
+        Box::new(move |shard, id, order| {
+            // No shard has an order before the accounts have begun.
+            if let Some(accounts) = doors.get() {
+                accounts.order(shard, id, order);
+            }
+        }),
+    )?;
+    let books = Arc::new(Shelf::open(&config.server.data_dir, store.ledger.clone())?);
+    let accounts = Accounts::start(policy(config), Arc::clone(&books), Arc::new(store.ledger.clone()), clock)?;
+    let accounts = door.get_or_init(|| accounts).clone();
+    Ok((store, Office { books, accounts }))
+}
+
+fn policy(config: &Config) -> Policy {
+    Policy { open: config.auth.mode == AuthMode::Open, register: config.auth.register }
 }
 
 /// Hands out what survived the last run: any shard will do, since they ask each other.
@@ -317,6 +345,10 @@ impl Gateway {
         self.certificate = certificate;
         let connections_max = new.connections_max(OpenFiles::now());
         self.control.gate.configure(connections_max, new.limits.connections_per_address, rules);
+        if let Some(office) = &self.control.office {
+            office.accounts.configure(policy(&new));
+        }
+        self.ledger.set_rules(store::Rules::of(&new));
         if let Err(error) = self.control.configure(&terms(&new, shards)).await {
             reloaded.errors.push(error.to_string());
         }
@@ -381,6 +413,12 @@ fn terms(config: &Config, shards: usize) -> Terms {
         insecure: config.listen.insecure,
         limits,
         chat: config.chat_limits(),
+        identity: IdentityTerms {
+            open: config.auth.mode == AuthMode::Open,
+            required: config.auth.required,
+            guests: config.auth.guests,
+            single: config.auth.sessions == SessionsPolicy::Single,
+        },
         ..Terms::of(&profile)
     }
 }

@@ -1,10 +1,15 @@
 //! `stillhere ctl`: asks and tells a running gateway, through its admin API.
 
 mod admin;
+mod bans;
 mod closed;
 mod pages;
+mod password;
+mod rooms;
 mod sessions;
 mod stats;
+mod talk;
+mod users;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -47,6 +52,14 @@ enum Command {
     Sessions(sessions::Args),
     Closed(closed::Args),
     Kick(KickArgs),
+    Who(talk::WhoArgs),
+    Say(talk::SayArgs),
+    Users(users::Args),
+    Ban(bans::BanArgs),
+    Unban(bans::UnbanArgs),
+    Bans(bans::ListArgs),
+    Rooms(rooms::Args),
+    Audit(talk::AuditArgs),
     /// Print the gateway's counters.
     #[command(after_help = "Example:\n  stillhere ctl stats --json")]
     Stats,
@@ -81,9 +94,36 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Sessions(args) => sessions::run(&admin, &args, json),
         Command::Closed(args) => closed::run(&admin, &args, json),
         Command::Kick(args) => kick(&admin, &args, json),
+        Command::Who(args) => talk::who(&admin, &args, json),
+        Command::Say(args) => talk::say(&admin, &args, json),
+        Command::Users(args) => users::run(&admin, &args, json),
+        Command::Ban(args) => bans::ban(&admin, &args, json),
+        Command::Unban(args) => bans::unban(&admin, &args, json),
+        Command::Bans(args) => bans::list(&admin, &args, json),
+        Command::Rooms(args) => rooms::run(&admin, &args, json),
+        Command::Audit(args) => talk::audit(&admin, &args, json),
         Command::Stats => stats::run(&admin, json),
         Command::Reload => reload(&admin, json),
         Command::Drain => drain(&admin, json),
+    }
+}
+
+/// What the API did, to whom or what.
+#[derive(Deserialize, serde::Serialize)]
+struct Done {
+    done: String,
+    subject: String,
+}
+
+impl Done {
+    /// Says it: `user ada: disabled`.
+    fn tell(&self, noun: &str, as_json: bool) -> anyhow::Result<ExitCode> {
+        if as_json {
+            output::print_json(self)?;
+        } else {
+            output::print(format_args!("{noun} {}: {}\n", Escaped(&self.subject), Escaped(&self.done)))?;
+        }
+        Ok(ExitCode::SUCCESS)
     }
 }
 

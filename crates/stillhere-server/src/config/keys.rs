@@ -10,7 +10,7 @@ use super::source::Reader;
 use super::value::{
     Address, Codec, Count, Directory, Kind, Networks, Optional, OptionalFile, Origins, Size, Span, Switch,
 };
-use super::word::{Choice, Format, Level, ProfileName, RoomsBy, Rotate, Strangers};
+use super::word::{AuthMode, Choice, Format, Level, ProfileName, RoomsBy, Rotate, SessionsPolicy, Strangers};
 
 /// One setting: where it is found, what it may be and what it means.
 #[derive(Debug)]
@@ -194,6 +194,18 @@ sections! {
             "The same for a session without a user. Shorter, because strangers can make as many as they like.";
         return_window: Duration [Span] = "24h" in "1s" to "720h", live,
             "How long a closed session's identity is remembered, so that who returns is on leave and earns alive.";
+    }
+    auth Auth "Who may be whom." {
+        mode: AuthMode [Choice] = "accounts", restart,
+            "accounts or open. With accounts a user proves its name with a password or a token; with open a name is a claim, marked unverified, and there is nothing to register or log in to.";
+        register: bool [Switch] = "true", live,
+            "Whether whoever connects may register. If not, only the operator makes accounts (`stillhere ctl users add`).";
+        required: bool [Switch] = "false", live,
+            "Whether a session needs a user even to beat. Clients that only send plain heartbeats have no way to log in.";
+        sessions: SessionsPolicy [Choice] = "multi", live,
+            "multi or single: whether a user may have several sessions, or a newer one ends the older with 4508.";
+        guests: bool [Switch] = "false", live,
+            "Whether who hasn't logged in may join public rooms and talk there, under a made-up name that begins with `guest-` and is marked unverified.";
     }
     limits Limits "The bounds that keep one peer from hurting another." {
         connections: usize [Count] = "0" in "0" to "10000000", live,

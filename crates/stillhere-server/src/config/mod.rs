@@ -22,11 +22,11 @@ use stillhere_core::rate::Rate;
 
 pub use error::{ConfigError, ConfigErrors};
 pub use files::{FDS_RESERVED, OpenFiles};
-pub use keys::{Config, Detector, KEYS, Key, Limits, Listen, Log, Rooms, SECTIONS, Server};
+pub use keys::{Auth, Config, Detector, KEYS, Key, Limits, Listen, Log, Rooms, SECTIONS, Server};
 pub use network::{Network, ParseNetworkError};
 pub use template::{EnvRow, default_toml, env_rows};
 pub use value::{Kind, span};
-pub use word::{Format, Level, RoomsBy, Rotate, Strangers};
+pub use word::{AuthMode, Format, Level, RoomsBy, Rotate, SessionsPolicy, Strangers};
 
 use source::{Reader, Settings};
 

@@ -232,12 +232,14 @@ never_absent!(
     std::net::SocketAddr,
     std::path::PathBuf,
     std::time::Duration,
+    super::word::AuthMode,
     super::word::Format,
     super::word::Level,
     super::word::RoomsBy,
     super::word::Rotate,
     Vec<String>,
     Vec<super::network::Network>,
+    super::word::SessionsPolicy,
     super::word::Strangers,
 );
 

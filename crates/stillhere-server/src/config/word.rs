@@ -107,12 +107,32 @@ words! {
 }
 
 words! {
+    /// What a user's name is.
+    AuthMode {
+        /// Proven by a password or a token.
+        Accounts "accounts",
+        /// A claim, marked unverified.
+        Open "open",
+    }
+}
+
+words! {
     /// Who makes rooms.
     RoomsBy {
         /// Whoever joins one that isn't there.
         Users "users",
         /// Operators alone.
         Operators "operators",
+    }
+}
+
+words! {
+    /// How many sessions a user may have.
+    SessionsPolicy {
+        /// As many as it likes.
+        Multi "multi",
+        /// One; a newer one ends the older.
+        Single "single",
     }
 }
 

@@ -131,6 +131,15 @@ impl<'a> Desk<'a> {
         self.note(made)
     }
 
+    /// Says what a room is about and whether anyone may join. Whether there is one.
+    pub(crate) fn describe_room(&mut self, name: &Name, topic: &str, public: bool) -> Kept<bool> {
+        self.ledger.forget_rooms();
+        self.people(|db| {
+            let params = params![name.as_str(), topic, public];
+            Ok(db.execute("UPDATE room SET topic = ?2, public = ?3 WHERE name = ?1", params)? > 0)
+        })
+    }
+
     /// Gives a user a role in a room, whatever the rights there say. Whether there are such a room and user.
     pub(crate) fn set_role(&mut self, room: &Name, user: &Name, role: Role) -> Kept<bool> {
         let rows = self.base.rows();

@@ -18,7 +18,7 @@ use super::messages::DELETED_NAME;
 /// How long a deleted user's name rests: 30 days.
 pub(crate) const NAME_REST_MS: u64 = Duration::from_hours(30 * 24).as_millis() as u64;
 /// Tokens of one user; the oldest goes for the next. Each device that remembers its login has one.
-pub(crate) const TOKENS_PER_USER_MAX: u64 = 32;
+pub(crate) const TOKENS_PER_USER_MAX: u64 = 16;
 /// Lines of the audit log that are kept; the oldest go.
 pub(crate) const AUDIT_MAX: i64 = 100_000;
 /// The most rows that a list gives at once.

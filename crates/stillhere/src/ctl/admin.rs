@@ -79,6 +79,25 @@ impl Admin {
         self.read(request.send_json(body))
     }
 
+    /// Tells it to change something.
+    ///
+    /// # Errors
+    /// As [`Admin::get`].
+    pub(super) fn patch<T: DeserializeOwned>(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<T> {
+        let request = self.agent.patch(self.url(path)).header("authorization", self.bearer());
+        self.read(request.send_json(body))
+    }
+
+    /// Tells it to take something away.
+    ///
+    /// # Errors
+    /// As [`Admin::get`].
+    pub(super) fn delete<T: DeserializeOwned>(&self, path: &str, query: &[(&str, String)]) -> anyhow::Result<T> {
+        let pairs = query.iter().map(|(name, value)| (*name, value.as_str()));
+        let request = self.agent.delete(self.url(path)).header("authorization", self.bearer()).query_pairs(pairs);
+        self.read(request.call())
+    }
+
     fn url(&self, path: &str) -> String {
         format!("http://{}{path}", self.address)
     }
@@ -140,6 +159,18 @@ impl Admin {
     }
 }
 
+/// A name as a part of a path: what isn't a letter or digit of ASCII as `%XX`.
+pub(super) fn path_part(name: &str) -> String {
+    let mut part = String::new();
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' => part.push(char::from(byte)),
+            _ => part.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    part
+}
+
 fn read_token(path: &PathBuf) -> anyhow::Result<String> {
     let shown = path.display();
     let text = fs::read_to_string(path).map_err(|error| match error.kind() {
@@ -158,4 +189,16 @@ fn read_token(path: &PathBuf) -> anyhow::Result<String> {
         bail!("{shown} holds no admin token; `stillhere serve` writes one named admin.token into its data directory");
     }
     Ok(token.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_leaves_its_place_in_the_path() {
+        assert_eq!(path_part("ada-1_x"), "ada-1_x");
+        assert_eq!(path_part("../x?y#z"), "%2E%2E%2Fx%3Fy%23z");
+        assert_eq!(path_part("你"), "%E4%BD%A0");
+    }
 }

@@ -9,13 +9,15 @@ use serde_json::value::RawValue;
 
 use super::admin::Admin;
 
-/// The most entries the API gives at once.
+/// The most sessions, or closed links, that the API gives at once.
 const PAGE_MAX: usize = 20_000;
+/// The same for lists that the gateway reads from its disk.
+const STORED_PAGE_MAX: usize = 999;
 
 /// Which part of a list is wanted.
 #[derive(Clone, Copy, clap::Args)]
 pub(super) struct Part {
-    /// At most so many [default: 1000]
+    /// At most so many [default: as many as one page has]
     #[arg(long, value_name = "N")]
     limit: Option<NonZeroUsize>,
     /// Everything, page after page
@@ -27,9 +29,11 @@ pub(super) struct Part {
 /// doesn't know.
 #[derive(Deserialize)]
 struct Page {
-    #[serde(alias = "sessions", alias = "closed")]
+    #[serde(alias = "sessions", alias = "closed", alias = "users", alias = "bans", alias = "rooms", alias = "audit")]
     entries: Vec<Box<RawValue>>,
-    total: u64,
+    /// How many there are, where that is known.
+    total: Option<u64>,
+    #[serde(default)]
     next: Option<String>,
 }
 
@@ -52,12 +56,13 @@ impl List {
         part: Part,
     ) -> anyhow::Result<List> {
         let path = format!("/api/v1/{name}");
+        let page_max = if matches!(name, "sessions" | "closed") { PAGE_MAX } else { STORED_PAGE_MAX };
         let mut entries = Vec::new();
         let mut after = None;
         loop {
             let mut query = filters.to_vec();
             query.extend(after.map(|after| ("after", after)));
-            query.extend(part.next_limit(entries.len()).map(|limit| ("limit", limit.to_string())));
+            query.extend(part.next_limit(entries.len(), page_max).map(|limit| ("limit", limit.to_string())));
             let Page { entries: more, total, next } = admin.get(&path, &query)?;
             // A page without entries would otherwise be asked for again for ever.
             let last = more.is_empty() || next.is_none();
@@ -67,6 +72,14 @@ impl List {
             }
             after = next;
         }
+    }
+
+    /// Fetches a list that has no pages.
+    ///
+    /// # Errors
+    /// As [`Admin::get`].
+    pub(super) fn fetch_all_at_once(admin: &Admin, name: &'static str) -> anyhow::Result<List> {
+        Ok(List { name, page: admin.get(&format!("/api/v1/{name}"), &[])? })
     }
 
     /// The entries as a type that knows them.
@@ -79,7 +92,15 @@ impl List {
 
     /// What to say below a table: how many there are, and how to see the rest.
     pub(super) fn summary(&self, noun: &str) -> String {
-        let (shown, total) = (self.page.entries.len() as u64, self.page.total);
+        let shown = self.page.entries.len() as u64;
+        let Some(total) = self.page.total else {
+            return match (shown, self.page.next.is_some()) {
+                (0, _) => format!("no {noun}s\n"),
+                (1, false) => format!("1 {noun}\n"),
+                (shown, false) => format!("{shown} {noun}s\n"),
+                (shown, true) => format!("{shown} {noun}s, and there are more; --all for all\n"),
+            };
+        };
         match (shown, total) {
             (0, 0) => format!("no {noun}s\n"),
             (1, 0..=1) => format!("1 {noun}\n"),
@@ -91,11 +112,11 @@ impl List {
 
 impl Part {
     /// What to ask for after `so_far` entries; `None` leaves it to the API.
-    fn next_limit(self, so_far: usize) -> Option<usize> {
+    fn next_limit(self, so_far: usize, page_max: usize) -> Option<usize> {
         if self.all {
-            Some(PAGE_MAX)
+            Some(page_max)
         } else {
-            self.limit.map(|limit| limit.get().saturating_sub(so_far).clamp(1, PAGE_MAX))
+            self.limit.map(|limit| limit.get().saturating_sub(so_far).clamp(1, page_max))
         }
     }
 
@@ -107,9 +128,11 @@ impl Part {
 impl Serialize for List {
     /// As the API writes it.
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(3))?;
+        let mut map = serializer.serialize_map(None)?;
         map.serialize_entry(self.name, &self.page.entries)?;
-        map.serialize_entry("total", &self.page.total)?;
+        if let Some(total) = self.page.total {
+            map.serialize_entry("total", &total)?;
+        }
         map.serialize_entry("next", &self.page.next)?;
         map.end()
     }

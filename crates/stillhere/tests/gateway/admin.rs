@@ -21,8 +21,12 @@ impl Request {
     }
 
     pub(crate) fn post(path: &str, body: &str) -> Request {
+        Request::with("POST", path, body)
+    }
+
+    pub(crate) fn with(method: &str, path: &str, body: &str) -> Request {
         let headers = vec!["Content-Type: application/json".to_owned()];
-        Request { line: format!("POST {path} HTTP/1.1"), headers, body: body.to_owned() }
+        Request { line: format!("{method} {path} HTTP/1.1"), headers, body: body.to_owned() }
     }
 
     pub(crate) fn header(mut self, line: &str) -> Request {

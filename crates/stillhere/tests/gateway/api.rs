@@ -9,7 +9,7 @@ use crate::admin::Request;
 use crate::gateway::Gateway;
 use crate::peer::{AT_ONCE, Peer};
 
-const GUARDED: [(&str, &str); 7] = [
+const GUARDED: [(&str, &str); 21] = [
     ("GET", "/api/v1/sessions"),
     ("GET", "/api/v1/closed"),
     ("GET", "/api/v1/stats"),
@@ -17,12 +17,26 @@ const GUARDED: [(&str, &str); 7] = [
     ("POST", "/api/v1/kick"),
     ("POST", "/api/v1/reload"),
     ("POST", "/api/v1/drain"),
+    ("GET", "/api/v1/users"),
+    ("POST", "/api/v1/users"),
+    ("PATCH", "/api/v1/users/{name}"),
+    ("DELETE", "/api/v1/users/{name}"),
+    ("POST", "/api/v1/import"),
+    ("GET", "/api/v1/bans"),
+    ("POST", "/api/v1/bans"),
+    ("DELETE", "/api/v1/bans"),
+    ("GET", "/api/v1/rooms"),
+    ("POST", "/api/v1/rooms"),
+    ("DELETE", "/api/v1/rooms/{name}"),
+    ("POST", "/api/v1/notice"),
+    ("GET", "/api/v1/who"),
+    ("GET", "/api/v1/audit"),
 ];
 
 fn request(method: &str, path: &str) -> Request {
     match method {
         "GET" => Request::get(path),
-        _ => Request::post(path, r#"{"user":"nobody"}"#),
+        _ => Request::with(method, path, r#"{"user":"nobody"}"#),
     }
 }
 

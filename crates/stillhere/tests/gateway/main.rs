@@ -9,7 +9,7 @@
 //! - `legacy`, `hello`, `resume`, `secrets`, `restart`: the two modes and what survives
 //! - `carrier`, `tls`, `websocket`, `proxy`: other transports than plain TCP
 //! - `detector`: who is still here, in real time
-//! - `operator`, `limits`, `api`, `events`: whoever runs the gateway
+//! - `operator`, `office`, `limits`, `api`, `events`: whoever runs the gateway
 
 mod admin;
 mod api;
@@ -25,6 +25,7 @@ mod herds;
 mod legacy;
 mod lengths;
 mod limits;
+mod office;
 mod operator;
 mod peer;
 mod proxy;

@@ -151,3 +151,98 @@ fn nobody_there_is_a_question_not_a_stack_trace() {
     let odd = run_with(&["ctl", "--data-dir", &data_dir, "sessions"], &[], "");
     assert!(odd.err.contains("holds no admin token"), "{odd:?}");
 }
+
+/// The same with something on standard input.
+fn ctl_with_input(args: &[&str], answers: &'static [(u16, &'static str)], input: &str) -> (Ended, Receiver<Asked>) {
+    let scratch = Scratch::new();
+    scratch.file("admin.token", "secret-token\n");
+    let (address, asked) = serve(answers);
+    let (address, data_dir) = (address.to_string(), scratch.path());
+    let place = ["ctl", "--admin", &address, "--data-dir", &data_dir];
+    (run_with(&[&place[..], args].concat(), &[], input), asked)
+}
+
+const ADDED: &[(u16, &str)] = &[(200, r#"{"done":"added","subject":"ada"}"#)];
+
+#[test]
+fn a_password_comes_from_standard_input_and_never_from_the_arguments() {
+    let (ended, asked) = ctl_with_input(&["users", "add", "ada"], ADDED, "correct horse battery\n");
+    assert_eq!((ended.code, ended.out.as_str()), (0, "user ada: added\n"));
+    let request = asked.recv().expect("asked");
+    assert_eq!(request.line, "POST /api/v1/users");
+    assert_eq!(request.json(), json!({ "name": "ada", "password": "correct horse battery" }));
+
+    let (ended, _) = ctl_with_input(&["users", "add", "ada"], ADDED, "");
+    assert_eq!(ended.code, 1);
+    assert!(ended.err.contains("standard input has no password"), "{ended:?}");
+    let (ended, _) = ctl_with_input(&["users", "add", "ada", "correct horse battery"], ADDED, "");
+    assert_eq!(ended.code, 2, "{ended:?}");
+}
+
+#[test]
+fn users_are_changed_by_name_whatever_the_name() {
+    const DONE: &[(u16, &str)] = &[(200, r#"{"done":"done","subject":"x"}"#)];
+    let table: [(&[&str], &str, serde_json::Value); 4] = [
+        (&["disable", "ada"], "PATCH /api/v1/users/ada", json!({ "disabled": true })),
+        (&["enable", "你"], "PATCH /api/v1/users/%E4%BD%A0", json!({ "disabled": false })),
+        (&["unlock", "../a?b"], "PATCH /api/v1/users/%2E%2E%2Fa%3Fb", json!({ "unlock": true })),
+        (&["passwd", "ada"], "PATCH /api/v1/users/ada", json!({ "password": "a new one" })),
+    ];
+    for (args, line, body) in table {
+        let (ended, asked) = ctl_with_input(&[&["users"], args].concat(), DONE, "a new one");
+        assert_eq!(ended.code, 0, "{ended:?}");
+        let request = asked.recv().expect("asked");
+        assert_eq!((request.line.as_str(), request.json()), (line, body));
+    }
+    let (_, asked) = ctl(&["users", "delete", "ada", "--purge"], DONE);
+    assert_eq!(asked.recv().expect("asked").line, "DELETE /api/v1/users/ada?purge=true");
+    let (ended, _) = ctl(&["users", "list"], &[(200, r#"{"users":[{"name":"a\u001bb","disabled":true}],"next":"a"}"#)]);
+    assert!(ended.out.contains("a\\u{1b}b  disabled") && ended.out.contains("there are more"), "{ended:?}");
+}
+
+#[test]
+fn an_import_tells_what_became_of_each_row() {
+    let scratch = Scratch::new();
+    let md5 = "5d7845ac6ee7cfffafc5fe5f35cf666d";
+    let file = scratch.file("users.json", &format!(r#"{{"ada": "{md5}", "bob": "{md5}", "eve": "secret"}}"#));
+    const RESULTS: &[(u16, &str)] =
+        &[(200, r#"{"results":[{"name":"ada","done":"added"},{"name":"bob","done":"skipped","why":"there is one"}]}"#)];
+    let (ended, asked) = ctl(&["users", "import", &file], RESULTS);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(ended.out.contains("skipped eve: ") && ended.out.contains("skipped bob: there is one\n"), "{ended:?}");
+    assert!(ended.out.ends_with("1 users added, 0 replaced, 2 skipped\n"), "{ended:?}");
+    let sent = asked.recv().expect("asked").json();
+    assert_eq!(sent["rows"], json!([{ "name": "ada", "md5": md5 }, { "name": "bob", "md5": md5 }]));
+
+    let (ended, _) = ctl(&["users", "import", &scratch.file("bad.json", "7")], &[]);
+    assert_eq!(ended.code, 1);
+    assert!(ended.err.contains("this is no list of users"), "{ended:?}");
+}
+
+#[test]
+fn bans_rooms_notices_and_the_audit_log_are_asked_for_and_shown() {
+    const DONE: &[(u16, &str)] = &[(200, r#"{"done":"banned","subject":"192.0.2.0/24"}"#)];
+    let (ended, asked) = ctl(&["ban", "192.0.2.0/24", "--for", "1h", "--reason", "spam"], DONE);
+    assert_eq!((ended.code, ended.out.as_str()), (0, "address 192.0.2.0/24: banned\n"));
+    let body = json!({ "address": "192.0.2.0/24", "for_ms": 3_600_000, "reason": "spam" });
+    assert_eq!(asked.recv().expect("asked").json(), body);
+    let (_, asked) = ctl(&["unban", "eve"], DONE);
+    assert_eq!(asked.recv().expect("asked").line, "DELETE /api/v1/bans?user=eve");
+    let (ended, _) = ctl(&["bans"], &[(200, r#"{"bans":[{"user":"eve","until":null,"reason":"spam"}]}"#)]);
+    assert!(ended.out.contains("eve  for good") && ended.out.ends_with("1 ban\n"), "{ended:?}");
+
+    let rooms = &[(200, r#"{"rooms":[{"name":"den","public":true,"messages":1200,"bytes":5}],"next":null}"#)];
+    assert!(ctl(&["rooms"], rooms).0.out.contains("1,200"));
+    let (_, asked) = ctl(&["rooms", "create", "den", "--owner", "ada", "--private"], DONE);
+    assert_eq!(asked.recv().expect("asked").json(), json!({ "name": "den", "public": false, "owner": "ada" }));
+
+    let (ended, asked) = ctl(&["say", "--room", "den", "be", "kind"], &[(200, r#"{"sessions":2}"#)]);
+    assert_eq!(ended.out, "shown to 2 sessions\n");
+    assert_eq!(asked.recv().expect("asked").json(), json!({ "text": "be kind", "room": "den" }));
+    let (ended, _) = ctl(&["say", "hello"], &[(200, r#"{"sessions":0}"#)]);
+    assert_eq!((ended.code, ended.out.as_str()), (1, "nobody is there to read it\n"));
+    let who = &[(200, r#"{"users":[{"user":"ada","verified":false,"status":"leave","cause":"idle","sessions":2}]}"#)];
+    assert!(ctl(&["who", "den"], who).0.out.contains("ada (unverified)  leave   idle"));
+    let audit = &[(200, r#"{"audit":[{"at":"2026-07-01T00:00:00.000Z","action":"users.add","subject":"ada"}]}"#)];
+    assert!(ctl(&["audit", "--all"], audit).0.out.contains("2026-07-01T00:00:00Z"));
+}
