@@ -22,6 +22,9 @@ const SESSIONS: &str = "
 ";
 
 const CHAT: &str = "
+    -- Which user a session is of, if it is of one; `user` alone is what it calls itself.
+    ALTER TABLE session ADD COLUMN account TEXT;
+
     -- A row of numbered things: a room's messages, a conversation's, or a mailbox's entries. Nothing up to `trimmed` is
     -- left; the newest seq is that of the last row, or `trimmed` without one.
     CREATE TABLE stream (
