@@ -430,6 +430,3 @@ fn next<T>(rows: &mut Vec<T>, limit: usize) -> Option<&T> {
 fn storage<T>(result: anyhow::Result<T>) -> Done<T> {
     result.map_err(OfficeError::Storage)
 }
-
-#[cfg(test)]
-mod tests;
