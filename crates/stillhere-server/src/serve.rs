@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use rustix::process::{Resource, Rlimit, setrlimit};
-use stillhere_core::event::{Keepsake, Terms};
+use stillhere_core::event::Terms;
 use stillhere_core::profile::silence_until_miss;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -33,7 +33,7 @@ use crate::link;
 use crate::listen;
 use crate::notes::{Events, Notes};
 use crate::office::Office;
-use crate::store::{self, Store, StoreWriter};
+use crate::store::{self, LedgerWriter, Store};
 use crate::token::Token;
 
 /// Commands of operators that may wait.
@@ -85,6 +85,7 @@ pub fn run(
 struct Gateway {
     control: Control,
     commands: mpsc::Receiver<Command>,
+    ledger: LedgerWriter,
     /// Held until the process ends.
     _lock: File,
 }
@@ -101,7 +102,7 @@ fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
     let lock = lock_data_dir(data_dir)?;
     let (token, token_file) = Token::load(data_dir)?;
     let clock = Clock::new();
-    let (store, survivors, office) = open_store(config, clock)?;
+    let (Store { sessions: store, ledger, survivors }, office) = open_store(config, clock)?;
     let patience = patience(config);
     let clients = listen::bind(config.listen.clients, config.limits.send_buffer, patience)
         .with_context(|| format!("can't listen for clients on {}; is another server there?", config.listen.clients))?;
@@ -167,14 +168,14 @@ fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
     }
     restore(&hub, survivors);
     serve_operators(admin, control.clone(), token)?;
-    Ok((Gateway { control, commands, _lock: lock }, told))
+    Ok((Gateway { control, commands, ledger, _lock: lock }, told))
 }
 
 /// Opens the store, and the accounts on it. Each needs the other: the store's thread hands entries over to the accounts.
-fn open_store(config: &Config, clock: Clock) -> anyhow::Result<(StoreWriter, Vec<Keepsake>, Office)> {
+fn open_store(config: &Config, clock: Clock) -> anyhow::Result<(Store, Office)> {
     let door = Arc::new(OnceLock::<Accounts>::new());
     let doors = Arc::clone(&door);
-    let Store { sessions, ledger, survivors } = store::start(
+    let store = store::start(
         &config.server.data_dir,
         config.detector.return_window,
         store::Rules::of(config),
@@ -187,10 +188,10 @@ fn open_store(config: &Config, clock: Clock) -> anyhow::Result<(StoreWriter, Vec
             }
         }),
     )?;
-    let books = Arc::new(Shelf::open(&config.server.data_dir, ledger.clone())?);
-    let accounts = Accounts::start(policy(config), Arc::clone(&books), Arc::new(ledger), clock)?;
+    let books = Arc::new(Shelf::open(&config.server.data_dir, store.ledger.clone())?);
+    let accounts = Accounts::start(policy(config), Arc::clone(&books), Arc::new(store.ledger.clone()), clock)?;
     let accounts = door.get_or_init(|| accounts).clone();
-    Ok((sessions, survivors, Office { books, accounts }))
+    Ok((store, Office { books, accounts }))
 }
 
 fn policy(config: &Config) -> Policy {
@@ -317,6 +318,9 @@ impl Gateway {
         self.control.gate.configure(connections_max, new.limits.connections_per_address);
         if let Some(office) = &self.control.office {
             office.accounts.configure(policy(&new));
+        }
+        if !self.ledger.set_rules(store::Rules::of(&new)) {
+            reloaded.errors.push("the store has ended; restart the server".to_owned());
         }
         if let Err(error) = self.control.configure(&terms(&new, self.control.hub.len())).await {
             reloaded.errors.push(error.to_string());

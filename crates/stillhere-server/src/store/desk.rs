@@ -205,7 +205,7 @@ fn rooms(db: &Connection, after: Option<&Name>, limit: u32) -> Kept<Vec<RoomInfo
             name: Name::of_store(row.get_ref(1)?.as_str()?),
             topic: row.get(2)?,
             public: row.get(3)?,
-            owner: row.get::<_, Option<String>>(6)?.map(|name| Name::of_store(name)),
+            owner: row.get::<_, Option<String>>(6)?.map(Name::of_store),
             head: head as u64,
             messages,
             bytes: (mean * messages as f64) as u64,
