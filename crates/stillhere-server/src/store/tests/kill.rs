@@ -13,6 +13,7 @@ use std::sync::atomic::AtomicU32;
 
 use rusqlite::Connection;
 
+use super::super::base::FaultKind;
 use super::super::fail;
 use super::*;
 
@@ -20,8 +21,12 @@ const ROUNDS: u32 = 300;
 const PRODUCERS: u64 = 4;
 /// Orders that a producer has under way.
 const WINDOW: u64 = 8;
-/// Where a child may end, and how often it gets past there before.
+/// Where a child may end; or the parent ends it, at a number of acknowledgements.
 const POINTS: [&str; 5] = ["", "before-commit", "in-commit", "after-commit", "before-told"];
+/// Instead of a point: commits fail as if the kernel had returned EIO, and so do attempts to open the file again.
+const FAILING: &str = "failing";
+/// As [`FAILING`], but it is somebody outside who makes the calls fail, by hand with strace.
+const WAITING: &str = "waiting";
 
 const DIR: &str = "STILLHERE_KILL_DIR";
 const POINT: &str = "STILLHERE_KILL_POINT";
@@ -79,7 +84,8 @@ fn child() {
             }
         }
     });
-    let store = start(Path::new(&dir), PATIENCE, Rules::default(), tell, Box::new(|_, _, _| {})).unwrap();
+    let rules = Rules { mailbox_max: u64::MAX, keep_messages: 0, ..Rules::default() };
+    let store = start(Path::new(&dir), PATIENCE, rules, tell, Box::new(|_, _, _| {})).unwrap();
     let order = |producer: u64, number: u64, order| {
         store.ledger.order(0, OrderId(producer << 32 | number), order).unwrap();
     };
@@ -92,7 +98,12 @@ fn child() {
         stream = lobby;
     }
     let passed = AtomicU32::new(0);
-    if !point.is_empty() {
+    let is_failing = point == FAILING || point == WAITING;
+    if point == FAILING {
+        let dice = Mutex::new(Dice(u64::from(after)));
+        fail::set("in-commit", move || (dice.lock().unwrap().below(4) == 0).then_some(FaultKind::Broken));
+        fail::set("recover", move || (passed.fetch_add(1, Ordering::Relaxed) % 3 == 0).then_some(FaultKind::Broken));
+    } else if !point.is_empty() && point != WAITING {
         fail::set(&point.clone(), move || {
             if passed.fetch_add(1, Ordering::Relaxed) == after {
                 if point == "in-commit" { end_process_within(u64::from(after % 7) * 150) } else { end_process() }
@@ -106,10 +117,14 @@ fn child() {
             let begin = begin[producer as usize];
             scope.spawn(move || {
                 for number in begin.. {
-                    if number >= begin + WINDOW {
+                    if !is_failing && number >= begin + WINDOW {
                         assert!(heard.recv().unwrap().is_ok());
                     }
                     order(producer, number, speech(stream, producer, number));
+                    // Where the disk fails, each waits for its message and repeats it, so that the order stays.
+                    while is_failing && heard.recv().unwrap().is_err_and(|refused| refused.refusal.code == 1501) {
+                        order(producer, number, speech(stream, producer, number));
+                    }
                 }
             });
         }
@@ -130,13 +145,22 @@ fn speech(stream: StreamId, producer: u64, number: u64) -> Order {
 
 #[test]
 fn nothing_acknowledged_is_lost_doubled_or_reordered_by_kills() {
+    kill_again_and_again(ROUNDS, |round| POINTS[round as usize % POINTS.len()], 300);
+}
+
+#[test]
+fn nothing_acknowledged_is_lost_doubled_or_reordered_by_a_disk_that_fails() {
+    kill_again_and_again(3, |_| FAILING, 60);
+}
+
+fn kill_again_and_again(rounds: u32, point_of: impl Fn(u32) -> &'static str, lines_max: u64) {
     let dir = Dir::new();
     let mut dice = Dice(0x5eed);
     let mut acknowledged: HashMap<(u64, u64), u64> = HashMap::new();
     let mut next = vec![1; PRODUCERS as usize];
     let mut killed = 0;
-    for round in 0..ROUNDS {
-        let point = POINTS[round as usize % POINTS.len()];
+    for round in 0..rounds {
+        let point = point_of(round);
         let begin = next.iter().map(u64::to_string).collect::<Vec<_>>().join(",");
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["store::tests::kill::child", "--exact", "--nocapture"])
@@ -148,7 +172,7 @@ fn nothing_acknowledged_is_lost_doubled_or_reordered_by_kills() {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let until = dice.below(300);
+        let until = 1 + dice.below(lines_max);
         let mut lines = 0;
         for line in BufReader::new(child.stdout.take().unwrap()).lines() {
             let line = line.unwrap();
@@ -159,18 +183,18 @@ fn nothing_acknowledged_is_lost_doubled_or_reordered_by_kills() {
             next[producer as usize] = number + 1;
             acknowledged.insert((producer, number), seq);
             lines += 1;
-            if point.is_empty() && lines == until {
+            if matches!(point, "" | FAILING) && lines == until {
                 child.kill().unwrap();
             }
         }
         killed += u32::from(!child.wait().unwrap().success());
-        if round % 50 == 49 || round + 1 == ROUNDS {
+        if round % 50 == 49 || round + 1 == rounds {
             check(&dir.0, &acknowledged, round);
         }
     }
-    assert_eq!(killed, ROUNDS, "every child was killed");
-    assert!(acknowledged.len() as u32 > ROUNDS, "something was said: {}", acknowledged.len());
-    println!("{} acknowledged in {ROUNDS} rounds", acknowledged.len());
+    assert_eq!(killed, rounds, "every child was killed");
+    assert!(acknowledged.len() as u32 > rounds, "something was said: {}", acknowledged.len());
+    println!("{} acknowledged in {rounds} rounds", acknowledged.len());
 }
 
 /// Reads everything there is.
