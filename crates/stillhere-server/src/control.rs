@@ -24,7 +24,7 @@ use crate::gate::Gate;
 use crate::hub::Hub;
 use crate::metrics::Snapshot;
 use crate::notes::{Events, Watcher};
-use crate::office::{Noticed, Office, OfficeError, Roster, Subject};
+use crate::office::{Noticed, Office, OfficeDoor, OfficeError, Roster, Subject};
 use crate::store::StoreWriter;
 
 /// Places of a shard that one visit looks at.
@@ -74,8 +74,8 @@ pub(crate) struct Control {
     pub(crate) gate: Arc<Gate>,
     pub(crate) events: Events,
     pub(crate) store: StoreWriter,
-    /// Accounts, bans and rooms; `None` only while the store has none.
-    pub(crate) office: Option<Office>,
+    /// Accounts, bans and rooms.
+    pub(crate) office: OfficeDoor,
     pub(crate) clock: Clock,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) draining: Arc<AtomicBool>,
@@ -228,23 +228,21 @@ impl Control {
         Ok(kicked)
     }
 
-    /// Lets the office do something, on a thread that may wait.
+    /// Lets the office do something, on its own thread, which may wait.
     pub(crate) async fn office<T: Send + 'static>(
         &self,
         act: impl FnOnce(&Office) -> Result<T, OfficeError> + Send + 'static,
     ) -> Result<T, ControlError> {
-        let office = self.office.clone().ok_or(ControlError::Unconnected("accounts"))?;
-        let done = tokio::task::spawn_blocking(move || act(&office)).await;
-        done.map_err(|_| ControlError::Stuck)?.map_err(ControlError::Office)
+        self.office.run(act).await.ok_or(ControlError::Stuck)?.map_err(ControlError::Office)
     }
 
-    /// Writes down what an operator did, where there is something to write it into.
+    /// Writes down what an operator did. A kick or a drain doesn't wait for an office that has much to do.
     pub(crate) async fn note(&self, action: &'static str, subject: String, detail: String) {
-        if self.office.is_none() {
-            return;
-        }
-        if let Err(error) = self.office(move |office| office.note(action, subject, detail)).await {
-            error!(%error, action, "an operator's action can't be written into the audit log");
+        let noted = self.office(move |office| office.note(action, subject, detail));
+        match tokio::time::timeout(PATIENCE, noted).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => error!(%error, action, "an operator's action can't be written into the audit log"),
+            Err(_) => error!(action, "an operator's action waits to be written into the audit log"),
         }
     }
 
