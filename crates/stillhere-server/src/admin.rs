@@ -270,7 +270,6 @@ impl From<ControlError> for Problem {
             ControlError::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             ControlError::Stuck => (StatusCode::SERVICE_UNAVAILABLE, "stuck"),
             ControlError::Busy(_) => (StatusCode::SERVICE_UNAVAILABLE, "busy"),
-            ControlError::Unconnected(_) => (StatusCode::SERVICE_UNAVAILABLE, "not_connected"),
             ControlError::Office(OfficeError::Bad(_)) => (StatusCode::BAD_REQUEST, "bad_request"),
             ControlError::Office(OfficeError::NotFound(_)) => (StatusCode::NOT_FOUND, "not_found"),
             ControlError::Office(OfficeError::Taken(_)) => (StatusCode::CONFLICT, "taken"),

@@ -3,6 +3,7 @@
 //! Everything goes through the hub in small steps: a list of 20,000 sessions is put together from visits that each
 //! take a shard well under a millisecond.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -10,7 +11,8 @@ use std::time::Duration;
 
 use stillhere_core::event::{Identity, Input, Peer, Terms};
 use stillhere_core::ledger::Place as Target;
-use stillhere_core::shard::Filter;
+use stillhere_core::name::Name;
+use stillhere_core::shard::{Filter, UserView};
 use stillhere_core::stats::Stats;
 use tokio::sync::{mpsc, oneshot};
 use tracing::error;
@@ -24,7 +26,7 @@ use crate::gate::Gate;
 use crate::hub::Hub;
 use crate::metrics::Snapshot;
 use crate::notes::{Events, Watcher};
-use crate::office::{Noticed, Office, OfficeError, Roster, Subject};
+use crate::office::{Noticed, Office, OfficeDoor, OfficeError, Roster, Subject, WhoRow};
 use crate::store::StoreWriter;
 
 /// Places of a shard that one visit looks at.
@@ -62,9 +64,6 @@ pub(crate) enum ControlError {
     /// What the office answers to a wrong or vain wish.
     #[error("{0}")]
     Office(#[from] OfficeError),
-    /// A part of the server that this needs doesn't run.
-    #[error("not connected yet: this server has no {0}")]
-    Unconnected(&'static str),
 }
 
 /// The handle of everything; cheap to clone.
@@ -74,8 +73,8 @@ pub(crate) struct Control {
     pub(crate) gate: Arc<Gate>,
     pub(crate) events: Events,
     pub(crate) store: StoreWriter,
-    /// Accounts, bans and rooms; `None` only while the store has none.
-    pub(crate) office: Option<Office>,
+    /// Accounts, bans and rooms.
+    pub(crate) office: OfficeDoor,
     pub(crate) clock: Clock,
     pub(crate) commands: mpsc::Sender<Command>,
     pub(crate) draining: Arc<AtomicBool>,
@@ -228,23 +227,21 @@ impl Control {
         Ok(kicked)
     }
 
-    /// Lets the office do something, on a thread that may wait.
+    /// Lets the office do something, on its own thread, which may wait.
     pub(crate) async fn office<T: Send + 'static>(
         &self,
         act: impl FnOnce(&Office) -> Result<T, OfficeError> + Send + 'static,
     ) -> Result<T, ControlError> {
-        let office = self.office.clone().ok_or(ControlError::Unconnected("accounts"))?;
-        let done = tokio::task::spawn_blocking(move || act(&office)).await;
-        done.map_err(|_| ControlError::Stuck)?.map_err(ControlError::Office)
+        self.office.run(act).await.ok_or(ControlError::Stuck)?.map_err(ControlError::Office)
     }
 
-    /// Writes down what an operator did, where there is something to write it into.
+    /// Writes down what an operator did. A kick or a drain doesn't wait for an office that has much to do.
     pub(crate) async fn note(&self, action: &'static str, subject: String, detail: String) {
-        if self.office.is_none() {
-            return;
-        }
-        if let Err(error) = self.office(move |office| office.note(action, subject, detail)).await {
-            error!(%error, action, "an operator's action can't be written into the audit log");
+        let noted = self.office(move |office| office.note(action, subject, detail));
+        match tokio::time::timeout(PATIENCE, noted).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => error!(%error, action, "an operator's action can't be written into the audit log"),
+            Err(_) => error!(action, "an operator's action waits to be written into the audit log"),
         }
     }
 
@@ -255,17 +252,42 @@ impl Control {
         self.kick_all(&identities).await.map(drop)
     }
 
-    // What operators need of the shards beyond the sessions. NOT CONNECTED YET: each of the two is to be a visit to every
-    // shard, as in `kick_all`; the rest of the way, from here to the command line, is there.
-
     /// Shows a notice of kind `text` to a room, to a user, or to all; tells how many sessions get it.
-    pub(crate) async fn notice(&self, _to: Option<Target>, _text: String) -> Result<Noticed, ControlError> {
-        Err(ControlError::Unconnected("way to show notices"))
+    pub(crate) async fn notice(&self, to: Option<Target>, text: String) -> Result<Noticed, ControlError> {
+        let mut sessions = 0;
+        for shard in 0..self.hub.len() {
+            let (place, text) = (to.clone(), text.clone());
+            let visit = self.hub.visit(shard, move |room| {
+                let before = room.out.targets.len();
+                room.shard.handle(room.now, Input::Announce { place, text: &text }, room.out);
+                room.out.targets.len() - before
+            });
+            sessions += patiently(visit).await?;
+        }
+        Ok(Noticed { sessions })
     }
 
     /// Who is in a room, or the user, or everybody who is here.
-    pub(crate) async fn who(&self, _place: Option<Target>) -> Result<Roster, ControlError> {
-        Err(ControlError::Unconnected("rosters"))
+    pub(crate) async fn who(&self, place: Option<Target>) -> Result<Roster, ControlError> {
+        let mut users: BTreeMap<Name, UserView> = BTreeMap::new();
+        for shard in 0..self.hub.len() {
+            let place = place.clone();
+            let visit = self.hub.visit(shard, move |room| room.shard.users_here(place.as_ref()));
+            for view in patiently(visit).await? {
+                match users.get_mut(view.user.as_str()) {
+                    Some(known) => {
+                        let sessions = known.sessions + view.sessions;
+                        let verified = known.verified || view.verified;
+                        if view.status < known.status {
+                            *known = view;
+                        }
+                        (known.sessions, known.verified) = (sessions, verified);
+                    }
+                    None => drop(users.insert(view.user.clone(), view)),
+                }
+            }
+        }
+        Ok(Roster { users: users.into_values().map(WhoRow::new).collect() })
     }
 
     async fn identities(&self, filter: Filter) -> Result<Vec<Identity>, ControlError> {

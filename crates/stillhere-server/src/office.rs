@@ -6,11 +6,15 @@
 
 mod rows;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
 
 use stillhere_core::close::CloseCode;
 use stillhere_core::ledger::Place;
 use stillhere_core::name::Name;
+use tokio::sync::oneshot;
+use tracing::error;
 
 use crate::accounts::Accounts;
 use crate::accounts::import::Row;
@@ -148,14 +152,45 @@ pub(crate) enum OfficeError {
 
 type Done<T> = Result<T, OfficeError>;
 
-/// The operators' side of accounts and rooms; cheap to clone.
-#[derive(Clone)]
+/// The operators' side of accounts and rooms.
 pub(crate) struct Office {
     pub(crate) books: Arc<dyn Books>,
     pub(crate) accounts: Accounts,
 }
 
+type Errand = Box<dyn FnOnce(&Office) + Send>;
+
+/// The way into the office, whose one thread, `office`, does one errand after the other until the process ends. No more
+/// wait than there are connections of operators.
+#[derive(Clone)]
+pub(crate) struct OfficeDoor(Sender<Errand>);
+
+impl OfficeDoor {
+    /// Has something done, and waits for it; `None` if the office has broken down over it.
+    pub(crate) async fn run<T: Send + 'static>(&self, act: impl FnOnce(&Office) -> T + Send + 'static) -> Option<T> {
+        let (sender, receiver) = oneshot::channel();
+        // Whoever asked may have gone away; then nobody is told.
+        let errand: Errand = Box::new(move |office| drop(sender.send(act(office))));
+        self.0.send(errand).ok()?;
+        receiver.await.ok()
+    }
+}
+
 impl Office {
+    /// Starts its thread.
+    pub(crate) fn open(self) -> std::io::Result<OfficeDoor> {
+        let (sender, errands) = channel::<Errand>();
+        std::thread::Builder::new().name("office".to_owned()).spawn(move || {
+            for errand in errands {
+                // Whoever sent it learns of a panic, and the others go on.
+                if catch_unwind(AssertUnwindSafe(|| errand(&self))).is_err() {
+                    error!("an operator's request has failed by a fault of the server");
+                }
+            }
+        })?;
+        Ok(OfficeDoor(sender))
+    }
+
     /// Users, page by page.
     pub(crate) fn users(&self, query: &UsersQuery) -> Done<UserList> {
         let limit = limit(query.limit)?;
@@ -430,6 +465,3 @@ fn next<T>(rows: &mut Vec<T>, limit: usize) -> Option<&T> {
 fn storage<T>(result: anyhow::Result<T>) -> Done<T> {
     result.map_err(OfficeError::Storage)
 }
-
-#[cfg(test)]
-mod tests;

@@ -135,7 +135,7 @@ fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
         gate: Gate::new(connections_max, config.limits.connections_per_address, rules),
         events: Events::new(),
         store: store.clone(),
-        office: Some(office),
+        office: office.open()?,
         clock,
         commands: sender,
         draining: Arc::new(AtomicBool::new(false)),
@@ -345,10 +345,13 @@ impl Gateway {
         self.certificate = certificate;
         let connections_max = new.connections_max(OpenFiles::now());
         self.control.gate.configure(connections_max, new.limits.connections_per_address, rules);
-        if let Some(office) = &self.control.office {
-            office.accounts.configure(policy(&new));
+        let policy = policy(&new);
+        if self.control.office.run(move |office| office.accounts.configure(policy)).await.is_none() {
+            reloaded.errors.push("the accounts have ended; restart the server".to_owned());
         }
-        self.ledger.set_rules(store::Rules::of(&new));
+        if !self.ledger.set_rules(store::Rules::of(&new)) {
+            reloaded.errors.push("the store has ended; restart the server".to_owned());
+        }
         if let Err(error) = self.control.configure(&terms(&new, shards)).await {
             reloaded.errors.push(error.to_string());
         }

@@ -42,7 +42,7 @@ use crate::stats::Stats;
 use crate::time::Time;
 
 use chat::Lobby;
-pub use chat::{FarSignal, PresenceNews, Question, Row, Standing, Word};
+pub use chat::{FarSignal, PresenceNews, Question, Row, Standing, UserView, Word};
 use links::Link;
 use remembered::Remembered;
 use resume::Waiting;

@@ -278,3 +278,98 @@ impl Answers for LedgerWriter {
         self.answer(shard, id, Err(refused));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::sync::{Arc, OnceLock};
+    use std::time::Duration;
+
+    use stillhere_core::ledger::{News, Order, Proof};
+    use stillhere_core::wire::error::ErrorCode;
+
+    use super::super::{Accounts, Policy};
+    use super::*;
+    use crate::clock::Clock;
+    use crate::store::{self, Rules, Told};
+
+    const PASSWORD: &str = "correct horse battery";
+
+    fn enter(user: Option<&str>, proof: Proof, remember: bool) -> Order {
+        let address = IpAddr::from([127, 0, 0, 1]);
+        Order::Enter { user: user.map(|user| Name::user(user).unwrap()), proof, address, remember }
+    }
+
+    #[test]
+    fn entries_go_through_the_store_s_thread_to_the_accounts_and_back() {
+        let dir = std::env::temp_dir().join(format!("stillhere-shelf-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let (sender, told) = channel();
+        let door = Arc::new(OnceLock::<Accounts>::new());
+        let doors = Arc::clone(&door);
+        let store = store::start(
+            &dir,
+            Duration::from_secs(60),
+            Rules::default(),
+            Arc::new(move |_, all| all.into_iter().for_each(|one| sender.send(one).unwrap())),
+            Box::new(move |shard, id, order| doors.get().unwrap().order(shard, id, order)),
+        )
+        .unwrap();
+        let ledger = store.ledger.clone();
+        let shelf = Arc::new(Shelf::open(&dir, ledger.clone()).unwrap());
+        let policy = Policy { open: false, register: true };
+        let accounts = Accounts::start(policy, Arc::clone(&shelf), Arc::new(ledger.clone()), Clock::new()).unwrap();
+        assert!(door.set(accounts).is_ok());
+        let ask = |order| {
+            ledger.order(0, OrderId(1), order).unwrap();
+            match told.recv().unwrap() {
+                Told::Outcome(OrderId(1), answer) => answer,
+                other => panic!("{other:?}"),
+            }
+        };
+        let change = |change: Change| {
+            let audit = Audit { action: "test", subject: String::new(), detail: String::new() };
+            assert!(shelf.change(1, &change, &audit).unwrap());
+        };
+        let login = |remember| enter(Some("ada"), Proof::Login { password: PASSWORD.into() }, remember);
+        let name = Name::user("ada").unwrap();
+
+        let registered = ask(enter(Some("ada"), Proof::Register { password: PASSWORD.into() }, false)).unwrap();
+        assert!(matches!(registered, Outcome::Entered { verified: true, token: None, .. }), "{registered:?}");
+        let Ok(Outcome::Entered { token: Some(token), .. }) = ask(login(true)) else { panic!("no token") };
+        let by_token = || enter(None, Proof::Token { token: token.clone() }, false);
+        assert!(matches!(ask(by_token()).unwrap(), Outcome::Entered { user, .. } if user == name));
+
+        let network = Subject::Address("127.0.0.0/24".parse().unwrap());
+        let reason = String::new();
+        change(Change::Ban(BanRecord { subject: network.clone(), until_ms: None, reason, created_ms: 0 }));
+        assert_eq!(ask(by_token()).unwrap_err().refusal.code, ErrorCode::BANNED.number);
+        change(Change::Unban(network));
+        let single = Subject::Address("127.0.0.1".parse().unwrap());
+        assert_eq!(kept(&single), (BanKind::Address, "127.0.0.1".to_owned()));
+
+        let password = "staple of another kind";
+        let order = Order::Password {
+            user: name.clone(),
+            old: PASSWORD.into(),
+            new: password.into(),
+            address: IpAddr::from([127, 0, 0, 1]),
+        };
+        assert!(matches!(ask(order).unwrap(), Outcome::Done));
+        for old in [by_token(), login(false)] {
+            assert_eq!(ask(old).unwrap_err().refusal.code, ErrorCode::BAD_CREDENTIALS.number);
+        }
+        let Ok(Outcome::Entered { token: Some(token), .. }) =
+            ask(enter(Some("ada"), Proof::Login { password: password.into() }, true))
+        else {
+            panic!("no token")
+        };
+        change(Change::SetDisabled { name: name.clone(), disabled: true });
+        assert!(matches!(told.recv().unwrap(), Told::News(News::Ended { user, .. }) if user == name));
+        let refused = ask(enter(None, Proof::Token { token }, false)).unwrap_err();
+        assert_eq!(refused.refusal.code, ErrorCode::BAD_CREDENTIALS.number, "disabling takes the tokens");
+        assert_eq!(shelf.audit(None, 10).unwrap().len(), 3);
+        assert!(store.sessions.finish(Duration::from_secs(20)));
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+}

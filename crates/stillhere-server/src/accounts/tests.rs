@@ -69,26 +69,3 @@ fn an_operator_s_password_obeys_the_same_rules() {
     let stored = accounts.hash(&ada, PASSWORD).unwrap().unwrap();
     assert_eq!(accounts.hasher.verify(Some(&stored), PASSWORD), hash::Verdict::Right);
 }
-
-/// Run by hand: `cargo test -p stillhere-server --release -- --ignored --nocapture unknown_users_take`. Compares medians,
-/// which a test on a shared machine mustn't judge.
-#[test]
-#[ignore = "a measurement"]
-fn unknown_users_take_as_long_as_known_ones() {
-    let hasher = Hasher::new().unwrap();
-    let stored = hasher.hash(PASSWORD).unwrap();
-    let wrapped = hasher.wrap("5d7845ac6ee7cfffafc5fe5f35cf666d").unwrap();
-    let kinds = [("known", Some(&*stored)), ("unknown", None), ("imported", Some(&*wrapped))];
-    let mut times = [const { Vec::new() }; 3];
-    for _ in 0..200 {
-        for (kind, (_, stored)) in kinds.iter().enumerate() {
-            let began = std::time::Instant::now();
-            assert_eq!(hasher.verify(*stored, "wrong horse"), hash::Verdict::Wrong);
-            times[kind].push(began.elapsed());
-        }
-    }
-    for ((name, _), times) in kinds.iter().zip(&mut times) {
-        times.sort();
-        println!("{name}: median {:?} of {}", times[times.len() / 2], times.len());
-    }
-}

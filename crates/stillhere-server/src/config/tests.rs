@@ -209,6 +209,8 @@ fn only_the_promised_settings_are_reloadable() {
             "limits" => !["outbox", "send_buffer", "closed"].contains(&key.name),
             "log" => key.name == "level",
             "listen" => ["insecure", "tls_cert", "tls_key", "origins", "proxy"].contains(&key.name),
+            "auth" => key.name != "mode",
+            "rooms" => true,
             _ => false,
         };
         assert_eq!(key.reloadable, promised, "{}", key.path());

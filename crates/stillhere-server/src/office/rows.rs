@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use stillhere_core::detector::Status;
+use stillhere_core::shard::UserView;
 
 use super::{AuditRecord, BanRecord, RoomRecord, Subject, UserRecord};
 use crate::accounts::hash::is_wrapped;
@@ -282,6 +283,13 @@ pub(crate) struct WhoRow {
     pub(crate) cause: Option<stillhere_core::close::Cause>,
     pub(crate) since: String,
     pub(crate) sessions: usize,
+}
+
+impl WhoRow {
+    pub(crate) fn new(view: UserView) -> WhoRow {
+        let UserView { user, verified, status, cause, since_ms, sessions } = view;
+        WhoRow { user: user.to_string(), verified, status, cause, since: at(since_ms), sessions }
+    }
 }
 
 /// A moment in milliseconds since 1970, as the API writes it.

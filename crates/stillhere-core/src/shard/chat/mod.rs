@@ -45,7 +45,7 @@ use presence::{Home, LocalUser};
 pub use presence::{PresenceNews, Standing};
 pub(super) use room::Room;
 use roster::Gathering;
-pub use roster::{Question, Row};
+pub use roster::{Question, Row, UserView};
 
 type Map<K, V> = HashMap<K, V, DefaultHashBuilder>;
 

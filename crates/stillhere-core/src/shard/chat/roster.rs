@@ -6,6 +6,7 @@ use crate::chat::Watch;
 use crate::close::Cause;
 use crate::detector::Status;
 use crate::event::Outputs;
+use crate::ledger::Place;
 use crate::limits::{QUESTION_TIME, QUESTIONS_MAX};
 use crate::name::Name;
 use crate::time::Time;
@@ -171,6 +172,25 @@ impl Shard {
         }
     }
 
+    /// For operators: the users in a room, one user, or all, as far as they have sessions in this shard.
+    pub fn users_here(&self, place: Option<&Place>) -> Vec<UserView> {
+        let users: Vec<Name> = match place {
+            None => self.lobby.users.keys().cloned().collect(),
+            Some(Place::User(user)) => vec![user.clone()],
+            Some(Place::Room(room)) => {
+                self.rows(&Question::Rooms(vec![room.clone()])).into_iter().map(|row| row.user).collect()
+            }
+        };
+        let view = |user: Name| {
+            let row = self.row(&user, false)?;
+            let sessions = self.sessions_of(&user);
+            let verified = sessions.iter().any(|key| self.chat(*key).is_some_and(|chat| chat.verified));
+            let Row { status, cause, since_ms, .. } = row;
+            Some(UserView { user, verified, status, cause, since_ms, sessions: sessions.len() })
+        };
+        users.into_iter().filter_map(view).collect()
+    }
+
     fn row(&self, user: &Name, with_rooms: bool) -> Option<Row> {
         let local = self.lobby.users.get(user)?;
         let sessions = local.sessions.iter().filter_map(|key| self.sessions.get(*key as usize));
@@ -192,6 +212,23 @@ impl Shard {
             rooms,
         })
     }
+}
+
+/// A user in one shard, as an operator sees it.
+#[derive(Clone, Debug)]
+pub struct UserView {
+    /// Who.
+    pub user: Name,
+    /// Whether that was proven.
+    pub verified: bool,
+    /// The best of its sessions' statuses.
+    pub status: Status,
+    /// Why; `None` if it never changed.
+    pub cause: Option<Cause>,
+    /// Since when, in milliseconds since 1970.
+    pub since_ms: u64,
+    /// How many sessions it has here.
+    pub sessions: usize,
 }
 
 impl Gathering {
