@@ -3,7 +3,9 @@
 //! One thread blocks in epoll, reads what is there, finds the frames by their 4-byte length and counts them, or answers each
 //! with the six bytes `00 00 00 02 {}`, all answers to one read in one write. It looks at no body, keeps eight bytes a
 //! connection and has no time-outs. It runs as its own process; the benchmark asks it for its count over standard input, and
-//! the end of standard input ends it, so it never outlives the benchmark.
+//! the end of standard input ends it, so it never outlives the benchmark. With `--fan` it passes frames on instead: see `fan`.
+
+mod fan;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpListener};
@@ -22,6 +24,9 @@ pub(crate) struct Options {
     /// Answer every frame with six fixed bytes instead of only counting it.
     #[arg(long)]
     reply: bool,
+    /// Pass every frame on to the other members of the sender's room.
+    #[arg(long, conflicts_with = "reply")]
+    fan: bool,
     /// The port on 127.0.0.1; 0 takes a free one.
     #[arg(long, default_value_t = 0)]
     port: u16,
@@ -80,9 +85,40 @@ impl Position {
     }
 }
 
-struct Floor {
+/// What every floor waits on: its listener, its connections and the questions on standard input.
+struct Doorway {
     epoll: OwnedFd,
     listener: TcpListener,
+}
+
+impl Doorway {
+    /// Listens and says on which port.
+    fn open(port: u16) -> Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).context("the floor cannot listen")?;
+        // The standard library asks for a backlog of 128, which a burst of connects overflows; a second listen raises it.
+        rustix::net::listen(&listener, 4096)?;
+        listener.set_nonblocking(true)?;
+        println!("{}", listener.local_addr()?.port());
+        std::io::stdout().flush()?;
+
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
+        epoll::add(&epoll, std::io::stdin().as_fd(), EventData::new_u64(CONTROL), EventFlags::IN)?;
+        Ok(Self { epoll, listener })
+    }
+
+    /// Blocks until something is ready.
+    fn wait(&self, events: &mut Vec<Event>) -> Result<()> {
+        events.clear();
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), None) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(error) => bail!("epoll failed: {error}"),
+        }
+    }
+}
+
+struct Floor {
+    doorway: Doorway,
     /// The key of a connection is its place here.
     peers: Vec<Option<Peer>>,
     free: Vec<u32>,
@@ -94,44 +130,28 @@ struct Floor {
 
 /// Serves until standard input ends.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, options.port)).context("the floor cannot listen")?;
-    // The standard library asks for a backlog of 128, which a burst of connects overflows; a second listen raises it.
-    rustix::net::listen(&listener, 4096)?;
-    listener.set_nonblocking(true)?;
-    println!("{}", listener.local_addr()?.port());
-    std::io::stdout().flush()?;
-
-    let epoll = epoll::create(CreateFlags::CLOEXEC)?;
-    epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
-    epoll::add(&epoll, std::io::stdin().as_fd(), EventData::new_u64(CONTROL), EventFlags::IN)?;
+    let doorway = Doorway::open(options.port)?;
+    if options.fan {
+        fan::serve(doorway)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let answers = if options.reply { ANSWER.repeat(READ_BYTES_MAX / 4) } else { Vec::new() };
-    let mut floor = Floor {
-        epoll,
-        listener,
-        peers: Vec::new(),
-        free: Vec::new(),
-        frames: 0,
-        answers,
-        buffer: vec![0; READ_BYTES_MAX],
-    };
+    let buffer = vec![0; READ_BYTES_MAX];
+    let mut floor = Floor { doorway, peers: Vec::new(), free: Vec::new(), frames: 0, answers, buffer };
     floor.serve()?;
     Ok(ExitCode::SUCCESS)
 }
 
 impl Floor {
     fn serve(&mut self) -> Result<()> {
-        let mut events: Vec<Event> = Vec::with_capacity(EVENTS_MAX);
+        let mut events = Vec::with_capacity(EVENTS_MAX);
         loop {
-            events.clear();
-            match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), None) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => bail!("epoll failed: {error}"),
-            }
+            self.doorway.wait(&mut events)?;
             for event in &events {
                 match event.data.u64() {
                     LISTENER => self.accept()?,
                     CONTROL => {
-                        if !self.tell_count()? {
+                        if !tell(self.frames)? {
                             return Ok(());
                         }
                     }
@@ -143,15 +163,16 @@ impl Floor {
 
     fn accept(&mut self) -> Result<()> {
         loop {
-            let socket = match rustix::net::accept_with(&self.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok(socket) => socket,
-                Err(Errno::AGAIN) => return Ok(()),
-                Err(Errno::CONNABORTED | Errno::INTR) => continue,
-                Err(error) => bail!("the floor cannot accept: {error}"),
-            };
+            let socket =
+                match rustix::net::accept_with(&self.doorway.listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                    Ok(socket) => socket,
+                    Err(Errno::AGAIN) => return Ok(()),
+                    Err(Errno::CONNABORTED | Errno::INTR) => continue,
+                    Err(error) => bail!("the floor cannot accept: {error}"),
+                };
             rustix::net::sockopt::set_tcp_nodelay(&socket, true)?;
             let key = self.free.pop().map_or(self.peers.len(), |key| key as usize);
-            epoll::add(&self.epoll, &socket, EventData::new_u64(key as u64), EventFlags::IN)?;
+            epoll::add(&self.doorway.epoll, &socket, EventData::new_u64(key as u64), EventFlags::IN)?;
             let peer = Some(Peer { socket, position: Position::default() });
             if key == self.peers.len() {
                 self.peers.push(peer);
@@ -179,17 +200,17 @@ impl Floor {
             self.free.push(key as u32);
         }
     }
+}
 
-    /// Each line of standard input is a question for the count so far; `false` when there are no more.
-    fn tell_count(&mut self) -> Result<bool> {
-        let mut question = [0; 64];
-        let count = std::io::stdin().lock().read(&mut question)?;
-        if count > 0 {
-            println!("{}", self.frames);
-            std::io::stdout().flush()?;
-        }
-        Ok(count > 0)
+/// Each line of standard input is a question for the count so far; `false` when there are no more.
+fn tell(count: u64) -> Result<bool> {
+    let mut question = [0; 64];
+    let asked = std::io::stdin().lock().read(&mut question)? > 0;
+    if asked {
+        println!("{count}");
+        std::io::stdout().flush()?;
     }
+    Ok(asked)
 }
 
 #[cfg(test)]

@@ -57,6 +57,8 @@ enum Chore {
 enum Suite {
     /// Beats: memory, CPU, latency, stalls and blackholes of the gateway.
     Beats(bench::Options),
+    /// Chat: fan-out, delivery, durable messages, memory and slow readers of the gateway.
+    Chat(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -64,7 +66,8 @@ fn main() -> ExitCode {
         Chore::Test => steps::run("test", steps::TEST),
         Chore::Ci => steps::run("ci", steps::CI),
         Chore::Tidy => tidy::run(),
-        Chore::Bench { suite: Suite::Beats(options) } => bench::run(&options),
+        Chore::Bench { suite: Suite::Beats(options) } => bench::run(&bench::BEATS, &options),
+        Chore::Bench { suite: Suite::Chat(options) } => bench::run(&bench::chat::CHAT, &options),
         Chore::Gen { check } => generated::run(check),
         Chore::Floor(options) => floor::run(&options),
         Chore::Crowd(options) => bench::crowd::run(&options),

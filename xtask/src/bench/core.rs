@@ -20,10 +20,18 @@ const LOAD_CORE: usize = 1;
 
 /// Keeps this thread, and what it starts later, on the load's core.
 pub(crate) fn pin_load() -> Result<()> {
+    pin(LOAD_CORE).with_context(|| format!("cannot stay on core {LOAD_CORE}: server and load need one core each"))
+}
+
+/// Keeps this thread on the server's core, for a floor that is no process of its own.
+pub(crate) fn pin_to_server_core() -> Result<()> {
+    pin(SERVER_CORE).with_context(|| format!("cannot move to core {SERVER_CORE}"))
+}
+
+fn pin(core: usize) -> Result<()> {
     let mut set = CpuSet::new();
-    set.set(LOAD_CORE);
-    rustix::thread::sched_setaffinity(None, &set)
-        .with_context(|| format!("cannot stay on core {LOAD_CORE}: server and load need one core each"))
+    set.set(core);
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
 }
 
 /// A command that stays on the server's core and dies with us, whatever ends us.

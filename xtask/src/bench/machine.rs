@@ -1,7 +1,9 @@
 //! Where and how the figures were taken, without which they mean nothing.
 
 use std::fs;
+use std::path::Path;
 
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::process;
@@ -64,6 +66,24 @@ impl Machine {
     }
 }
 
+/// The kind of file system that holds `path`, and its device.
+pub(crate) fn filesystem(path: &Path) -> Result<(String, String)> {
+    let path = path.canonicalize().with_context(|| format!("there is no {}", path.display()))?;
+    let mounts = fs::read_to_string("/proc/self/mounts").context("cannot read the list of file systems")?;
+    let (device, kind) = mount_of(&mounts, &path).with_context(|| format!("nothing holds {}", path.display()))?;
+    Ok((kind.to_owned(), device.to_owned()))
+}
+
+/// Device and kind of the longest mount point that `path` lies under; of equal ones the last, which covers the others.
+fn mount_of<'a>(mounts: &'a str, path: &Path) -> Option<(&'a str, &'a str)> {
+    let fields = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ');
+        Some((words.next()?, words.next()?, words.next()?))
+    });
+    let holding = fields.filter(|(_, point, _)| path.starts_with(point));
+    holding.max_by_key(|(_, point, _)| point.len()).map(|(device, _, kind)| (device, kind))
+}
+
 /// Clock ticks since the system, or we, began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Usage {
@@ -114,6 +134,13 @@ mod tests {
     fn waiting_is_not_busy_and_steal_is_kept_apart() {
         let usage = Usage::of_all("cpu  1 2 4 8 16 32 64 128 256 512\ncpu0 1 1 1 1\n");
         assert_eq!(usage, Usage { all: 255, busy: 1 + 2 + 4 + 32 + 64, stolen: 128, own: 0 });
+    }
+
+    #[test]
+    fn a_path_lies_on_its_longest_mount_point() {
+        let mounts = "/dev/a / ext4 rw 0 0\nnone /tmp tmpfs rw 0 0\n/dev/b /tm ext4 rw 0 0\n";
+        assert_eq!(mount_of(mounts, Path::new("/tmp/x")), Some(("none", "tmpfs")));
+        assert_eq!(mount_of(mounts, Path::new("/tmpx")), Some(("/dev/a", "ext4")));
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! `cargo xtask bench beats`: the figures of `docs/performance.md`, measured again.
+//! `cargo xtask bench beats` and `cargo xtask bench chat`: the figures of `docs/performance.md`, measured again.
 //!
 //! Where the table has a floor, server and floor run in turns and are compared pair by
 //! pair, so that a noisy minute falls on both. Nothing is measured through the project's own client or codec. Rows are
 //! independent: one that breaks is reported as failed and the next one runs.
 
+pub(crate) mod chat;
 pub(crate) mod core;
 pub(crate) mod crowd;
 mod daemon;
@@ -16,8 +17,8 @@ mod rows;
 mod target;
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -27,7 +28,7 @@ use self::daemon::{Daemon, Recipe};
 use self::machine::Machine;
 use self::report::Report;
 use self::row::{Figure, Met, Row, median};
-use self::target::{Floor, Target};
+use self::target::{Floor, Target, Work};
 use crate::workspace::{Workspace, cargo};
 
 /// What to measure and where to put it.
@@ -54,6 +55,9 @@ pub(crate) struct Options {
     /// Let the server's core halt while the server waits, instead of keeping it awake with a spinner of the idle class.
     #[arg(long)]
     let_halt: bool,
+    /// Measure a second floor instead of the gateway: the ratios that come out are what noise alone does.
+    #[arg(long)]
+    floor: bool,
     /// More configuration for the daemon, as `STILLHERE_SECTION__KEY=VALUE`.
     #[arg(long = "set", value_name = "NAME=VALUE", value_parser = setting)]
     settings: Vec<(String, String)>,
@@ -74,7 +78,17 @@ struct Benchmark {
     measure: fn(&Bench) -> Result<Vec<Row>>,
 }
 
-const BENCHMARKS: &[Benchmark] = &[
+/// What one command measures.
+pub(crate) struct Suite {
+    benchmarks: &'static [Benchmark],
+    /// What its daemons are started with, besides what every daemon is.
+    settings: &'static [(&'static str, &'static str)],
+}
+
+/// `cargo xtask bench beats`.
+pub(crate) const BEATS: Suite = Suite { benchmarks: BEATS_ROWS, settings: &[] };
+
+const BEATS_ROWS: &[Benchmark] = &[
     Benchmark { name: "rss", what: "memory per idle legacy session", measure: rows::rss::measure },
     Benchmark { name: "legacy", what: "CPU per legacy beat at 20,000/s", measure: rows::legacy::measure },
     Benchmark { name: "reply", what: "CPU per v1 beat with reply at 20,000/s", measure: rows::reply::measure },
@@ -101,6 +115,8 @@ impl std::error::Error for Missing {}
 /// What every row needs to know.
 pub(crate) struct Bench {
     server: Option<PathBuf>,
+    suite_settings: &'static [(&'static str, &'static str)],
+    floor: bool,
     settings: Vec<(String, String)>,
     /// Whether spans and counts are the short ones.
     pub(crate) quick: bool,
@@ -108,9 +124,9 @@ pub(crate) struct Bench {
 }
 
 /// Measures, prints the table and judges: 0 when all that must be met is met, 3 when not, 4 when a row broke.
-pub(crate) fn run(options: &Options) -> Result<ExitCode> {
-    let chosen = choose(&options.only)?;
-    let needs_server = chosen.iter().any(|benchmark| benchmark.name != "million");
+pub(crate) fn run(suite: &Suite, options: &Options) -> Result<ExitCode> {
+    let chosen = choose(suite.benchmarks, &options.only)?;
+    let needs_server = !options.floor && chosen.iter().any(|benchmark| benchmark.name != "million");
     let server = match &options.server {
         Some(path) => Some(path.canonicalize().with_context(|| format!("there is no {}", path.display()))?),
         None if needs_server => Some(build()?),
@@ -120,7 +136,14 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     // After the build, whose noise is over.
     let mut machine = Machine::look();
     let pairs = options.pairs.map_or(if options.quick { 1 } else { 3 }, usize::from);
-    let bench = Bench { server, settings: options.settings.clone(), quick: options.quick, pairs };
+    let bench = Bench {
+        server,
+        suite_settings: suite.settings,
+        floor: options.floor,
+        settings: options.settings.clone(),
+        quick: options.quick,
+        pairs,
+    };
     let awake = if options.let_halt { None } else { Some(core::keep_awake()?) };
     let mut rows = Vec::new();
     for benchmark in chosen {
@@ -148,13 +171,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     }))
 }
 
-fn choose(only: &[String]) -> Result<Vec<&'static Benchmark>> {
+fn choose(benchmarks: &'static [Benchmark], only: &[String]) -> Result<Vec<&'static Benchmark>> {
     for name in only {
-        let names: Vec<&str> = BENCHMARKS.iter().map(|benchmark| benchmark.name).collect();
+        let names: Vec<&str> = benchmarks.iter().map(|benchmark| benchmark.name).collect();
         ensure!(names.contains(&name.as_str()), "there is no row {name}; there are {}", names.join(", "));
     }
     let is_chosen = |benchmark: &&Benchmark| only.is_empty() || only.iter().any(|name| name == benchmark.name);
-    Ok(BENCHMARKS.iter().filter(is_chosen).collect())
+    Ok(benchmarks.iter().filter(is_chosen).collect())
 }
 
 fn measure(benchmark: &Benchmark, bench: &Bench) -> Vec<Row> {
@@ -196,10 +219,42 @@ impl Bench {
 
     /// The same, listening elsewhere.
     pub(crate) fn daemon_on(&self, listen: IpAddr, settings: &[(&str, &str)]) -> Result<Daemon> {
-        let binary = self.server.as_deref().context("there is no daemon to measure")?;
-        let own = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let binary = self.binary()?;
+        let own = self.suite_settings.iter().chain(settings);
+        let own = own.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let settings = own.chain(self.settings.iter().cloned()).collect();
         Daemon::start(&Recipe { binary, listen, settings })
+    }
+
+    /// What is measured: the gateway, unless the floor stands in for it.
+    pub(crate) fn server(&self, work: Work) -> Result<Target> {
+        if self.floor { self.floor(work) } else { Ok(Target::Daemon(self.daemon(&[])?)) }
+    }
+
+    /// The floor beside it.
+    pub(crate) fn floor(&self, work: Work) -> Result<Target> {
+        Ok(Target::Floor(Floor::start(work)?))
+    }
+
+    /// The gateway's binary, for other commands of it than `serve`.
+    pub(crate) fn command(&self) -> Result<Command> {
+        Ok(Command::new(self.binary()?))
+    }
+
+    fn binary(&self) -> Result<&Path> {
+        self.server
+            .as_deref()
+            .ok_or_else(|| Missing("without the gateway there is nothing to measure".to_owned()).into())
+    }
+
+    /// How often everything is measured.
+    pub(crate) fn pair_count(&self) -> usize {
+        self.pairs
+    }
+
+    /// Whether the floor stands in for the gateway.
+    pub(crate) fn is_floor(&self) -> bool {
+        self.floor
     }
 
     /// The full span, or the short one of a quick run.
@@ -210,26 +265,31 @@ impl Bench {
     /// Measures server and floor in turns, each freshly started, and puts the medians and the ratios of the pairs together.
     pub(crate) fn pairs<const N: usize>(
         &self,
-        reply: bool,
+        work: Work,
         measure: impl Fn(&mut Target) -> Result<[f64; N]>,
     ) -> Result<[Figure; N]> {
-        let mut servers = Vec::new();
-        let mut floors = Vec::new();
-        for pair in 1..=self.pairs {
-            let mut server = Target::Daemon(self.daemon(&[])?);
-            servers.push(measure(&mut server).context("the server")?);
+        self.each_pair(|| {
+            let mut server = self.server(work)?;
+            let of_server = measure(&mut server).context("the server")?;
             drop(server);
-            let mut floor = Target::Floor(Floor::start(reply)?);
-            floors.push(measure(&mut floor).context("the floor")?);
-            progress(&format!(
-                "pair {pair} of {}: {:.2?}, floor {:.2?}",
-                self.pairs,
-                servers[pair - 1],
-                floors[pair - 1]
-            ));
+            let of_floor = measure(&mut self.floor(work)?).context("the floor")?;
+            Ok((of_server, of_floor))
+        })
+    }
+
+    /// Runs `pair` as often as there are pairs; it returns what it found for the server and for the floor.
+    pub(crate) fn each_pair<const N: usize>(
+        &self,
+        pair: impl Fn() -> Result<([f64; N], [f64; N])>,
+    ) -> Result<[Figure; N]> {
+        let mut pairs = Vec::new();
+        for number in 1..=self.pairs {
+            let (server, floor) = pair()?;
+            progress(&format!("pair {number} of {}: {server:.2?}, floor {floor:.2?}", self.pairs));
+            pairs.push((server, floor));
         }
         Ok(std::array::from_fn(|place| {
-            let pairs = || servers.iter().zip(&floors).map(|(server, floor)| (server[place], floor[place]));
+            let pairs = || pairs.iter().map(|(server, floor)| (server[place], floor[place]));
             Figure {
                 value: median(pairs().map(|(server, _)| server)),
                 floor: Some(median(pairs().map(|(_, floor)| floor))),

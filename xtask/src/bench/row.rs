@@ -29,6 +29,8 @@ pub(crate) enum Goal {
     AtLeast(f64),
     /// The ratio to the floor, not above.
     RatioAtMost(f64),
+    /// The ratio to the floor, not below.
+    RatioAtLeast(f64),
 }
 
 impl Goal {
@@ -37,6 +39,7 @@ impl Goal {
             Self::AtMost(limit) => figure.value <= limit,
             Self::AtLeast(limit) => figure.value >= limit,
             Self::RatioAtMost(limit) => figure.ratio.is_some_and(|ratio| ratio <= limit),
+            Self::RatioAtLeast(limit) => figure.ratio.is_some_and(|ratio| ratio >= limit),
         }
     }
 }
@@ -47,6 +50,7 @@ impl std::fmt::Display for Goal {
             Self::AtMost(limit) => write!(formatter, "≤ {}", number(*limit)),
             Self::AtLeast(limit) => write!(formatter, "≥ {}", number(*limit)),
             Self::RatioAtMost(limit) => write!(formatter, "≤ {}×", number(*limit)),
+            Self::RatioAtLeast(limit) => write!(formatter, "≥ {}×", number(*limit)),
         }
     }
 }

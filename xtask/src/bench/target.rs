@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::chat::Dialect;
 use super::core::on_server_core;
 use super::crowd::Speech;
 use super::daemon::Daemon;
@@ -40,6 +41,14 @@ impl Target {
         }
     }
 
+    /// What chat's members speak to it.
+    pub(crate) fn dialect(&self) -> Dialect {
+        match self {
+            Self::Daemon(_) => Dialect::Gateway,
+            Self::Floor(_) => Dialect::Floor,
+        }
+    }
+
     /// CPU time used so far.
     pub(crate) fn cpu(&self) -> Result<Cpu> {
         Cpu::of(self.pid())
@@ -66,10 +75,32 @@ impl Target {
         }
     }
 
-    fn pid(&self) -> u32 {
+    /// The server's pid.
+    pub(crate) fn pid(&self) -> u32 {
         match self {
             Self::Daemon(daemon) => daemon.pid(),
             Self::Floor(floor) => floor.guard.pid(),
+        }
+    }
+}
+
+/// What a floor does with a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Work {
+    /// Counts it.
+    Count,
+    /// Answers it.
+    Reply,
+    /// Passes it on to the sender's room.
+    Fan,
+}
+
+impl Work {
+    fn flag(self) -> Option<&'static str> {
+        match self {
+            Self::Count => None,
+            Self::Reply => Some("--reply"),
+            Self::Fan => Some("--fan"),
         }
     }
 }
@@ -83,13 +114,10 @@ pub(crate) struct Floor {
 }
 
 impl Floor {
-    /// Starts it; with `reply` it answers every frame.
-    pub(crate) fn start(reply: bool) -> Result<Self> {
+    /// Starts it.
+    pub(crate) fn start(work: Work) -> Result<Self> {
         let mut command = on_server_core();
-        command.arg(std::env::current_exe()?).arg("floor");
-        if reply {
-            command.arg("--reply");
-        }
+        command.arg(std::env::current_exe()?).arg("floor").args(work.flag());
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut guard = Guard::new(command.spawn().context("cannot start setpriv and taskset (util-linux)")?);
         let questions = guard.child().stdin.take().context("the floor has no standard input")?;

@@ -5,10 +5,10 @@
 //! not reconnect and does not adapt: any fault of the server ends the measurement with an error. `pace` sends in an open loop,
 //! `volley` in bursts, `knock` connects and closes.
 
-mod frame;
+pub(crate) mod frame;
 pub(crate) mod knock;
 pub(crate) mod pace;
-mod poll;
+pub(crate) mod poll;
 pub(crate) mod socket;
 mod speech;
 pub(crate) mod volley;

@@ -13,21 +13,21 @@ use rustix::io::Errno;
 const EVENTS_MAX: usize = 1024;
 
 /// An epoll whose keys are places in some list.
-pub(super) struct Poll(OwnedFd);
+pub(crate) struct Poll(OwnedFd);
 
 impl Poll {
     /// An empty one.
-    pub(super) fn new() -> Result<Self> {
+    pub(crate) fn new() -> Result<Self> {
         Ok(Self(epoll::create(CreateFlags::CLOEXEC)?))
     }
 
     /// Watches a socket for something to read, until it is closed.
-    pub(super) fn add(&self, socket: impl AsFd, place: usize) -> Result<()> {
+    pub(crate) fn add(&self, socket: impl AsFd, place: usize) -> Result<()> {
         Ok(epoll::add(&self.0, socket, EventData::new_u64(place as u64), EventFlags::IN)?)
     }
 
     /// Waits at most `timeout`, to the next millisecond, and puts the places of the ready sockets into `ready`.
-    pub(super) fn wait(&self, timeout: Duration, ready: &mut Vec<usize>) -> Result<()> {
+    pub(crate) fn wait(&self, timeout: Duration, ready: &mut Vec<usize>) -> Result<()> {
         ready.clear();
         let timeout = Timespec { tv_sec: timeout.as_secs() as i64, tv_nsec: i64::from(timeout.subsec_nanos()) };
         let mut events = [MaybeUninit::<Event>::uninit(); EVENTS_MAX];

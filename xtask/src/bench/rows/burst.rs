@@ -8,6 +8,7 @@ use crate::bench::Bench;
 use crate::bench::crowd::Crowd;
 use crate::bench::process::Cpu;
 use crate::bench::row::{Figure, Goal, Row};
+use crate::bench::target::Work;
 
 /// Sessions that beat at once, and how many beats each writes before it waits for their replies: enough for the generator to
 /// spend less on a beat than the server, few enough to be beats of many sessions rather than a stream of one.
@@ -18,7 +19,7 @@ const WARM_UP: Duration = Duration::from_secs(1);
 /// Replies a second by the clock and by the server's own CPU time; the two agree when the server, not the generator, is the limit.
 pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let span = bench.span(5, 2);
-    let [wall, saturated, share, generator] = bench.pairs(true, |target| {
+    let [wall, saturated, share, generator] = bench.pairs(Work::Reply, |target| {
         let mut crowd = Crowd::new(target.address(), &[target.v1()])?;
         crowd.grow(SESSIONS)?;
         crowd.volley(BEATS_PER_WRITE, WARM_UP)?;

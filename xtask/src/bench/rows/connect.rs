@@ -11,7 +11,7 @@ use crate::bench::crowd::knock::Knocking;
 use crate::bench::crowd::socket::Goodbye;
 use crate::bench::process::Cpu;
 use crate::bench::row::{Figure, Goal, Row};
-use crate::bench::target::Target;
+use crate::bench::target::{Target, Work};
 
 /// Connections under way at once; enough that the server never waits for the generator's next step.
 const AT_ONCE: usize = 128;
@@ -21,8 +21,8 @@ const AT_ONCE: usize = 128;
 /// The rate is judged per second of the server's CPU time: a connection costs the generator's core more than the server's, so
 /// by the clock the generator is the limit.
 pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
-    let reset = bench.pairs(true, |target| knock(bench, target, Goodbye::Reset))?;
-    let orderly = bench.pairs(true, |target| knock(bench, target, Goodbye::Orderly))?;
+    let reset = bench.pairs(Work::Reply, |target| knock(bench, target, Goodbye::Reset))?;
+    let orderly = bench.pairs(Work::Reply, |target| knock(bench, target, Goodbye::Orderly))?;
     Ok(vec![
         Row::new("connect", "connect + hello/welcome + reset, CPU each", reset[0], "µs")
             .must(Goal::AtMost(25.0))

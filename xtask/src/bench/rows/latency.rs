@@ -5,6 +5,7 @@ use anyhow::Result;
 use crate::bench::Bench;
 use crate::bench::crowd::Crowd;
 use crate::bench::row::{Goal, Row};
+use crate::bench::target::Work;
 
 const SESSIONS: usize = 100;
 const BEATS_PER_SECOND: u32 = 200;
@@ -13,7 +14,7 @@ const BEATS_PER_SECOND: u32 = 200;
 pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let span = bench.span(20, 5);
     let beats = span.as_secs() * u64::from(BEATS_PER_SECOND);
-    let [half, most] = bench.pairs(true, |target| {
+    let [half, most] = bench.pairs(Work::Reply, |target| {
         let mut crowd = Crowd::new(target.address(), &[target.v1()])?;
         crowd.grow(SESSIONS)?;
         crowd.pace(0..SESSIONS, BEATS_PER_SECOND, u64::from(BEATS_PER_SECOND))?;

@@ -7,6 +7,7 @@ use anyhow::Result;
 use crate::bench::Bench;
 use crate::bench::crowd::{Crowd, Speech};
 use crate::bench::row::{Goal, Row};
+use crate::bench::target::Work;
 
 /// The load of the table.
 pub(super) const SESSIONS: usize = 10_000;
@@ -17,7 +18,7 @@ pub(super) const WARM_UP: Duration = Duration::from_secs(2);
 /// CPU time of the server per beat.
 pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let span = bench.span(10, 3);
-    let [cpu] = bench.pairs(false, |target| {
+    let [cpu] = bench.pairs(Work::Count, |target| {
         let mut crowd = Crowd::new(target.address(), &[Speech::Legacy])?;
         crowd.grow(SESSIONS)?;
         let warm = beats_in(WARM_UP);

@@ -6,11 +6,12 @@ use super::legacy::{BEATS_PER_SECOND, SESSIONS, WARM_UP, beats_in};
 use crate::bench::Bench;
 use crate::bench::crowd::Crowd;
 use crate::bench::row::{Goal, Row};
+use crate::bench::target::Work;
 
 /// CPU time of the server per beat, and the reply's latency counted from when the beat was due.
 pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let span = bench.span(10, 3);
-    let [cpu, half, most, late] = bench.pairs(true, |target| {
+    let [cpu, half, most, late] = bench.pairs(Work::Reply, |target| {
         let mut crowd = Crowd::new(target.address(), &[target.v1()])?;
         crowd.grow(SESSIONS)?;
         crowd.pace(0..SESSIONS, BEATS_PER_SECOND, beats_in(WARM_UP))?;

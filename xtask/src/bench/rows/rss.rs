@@ -8,7 +8,7 @@ use crate::bench::Bench;
 use crate::bench::crowd::{Crowd, Speech};
 use crate::bench::process::Memory;
 use crate::bench::row::{Goal, Row};
-use crate::bench::target::Target;
+use crate::bench::target::{Target, Work};
 
 /// The growth is taken between these, so that what a process needs for itself does not count.
 const FEW: usize = 1_000;
@@ -23,7 +23,7 @@ const SETTLE_WAIT: Duration = Duration::from_secs(15);
 
 /// Bytes of resident memory per session from 1,000 to 15,000, and of private dirty memory beside it.
 pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
-    let [resident, private] = bench.pairs(false, |target| {
+    let [resident, private] = bench.pairs(Work::Count, |target| {
         let mut crowd = Crowd::new(target.address(), &[Speech::Legacy])?;
         let few = hold(&mut crowd, target, 0, FEW)?;
         let many = hold(&mut crowd, target, FEW, MANY)?;
@@ -42,10 +42,15 @@ fn hold(crowd: &mut Crowd, target: &mut Target, from: usize, to: usize) -> Resul
     crowd.grow(to)?;
     crowd.pace(from..to, BEATS_PER_SECOND, (to - from) as u64)?;
     target.expect_beats(to as u64)?;
+    settled(|| target.memory(), to)
+}
+
+/// Looks until memory no longer changes.
+pub(crate) fn settled(look: impl Fn() -> Result<Memory>, sessions: usize) -> Result<Memory> {
     let deadline = Instant::now() + SETTLE_WAIT;
     let mut looks: Vec<Memory> = Vec::new();
     loop {
-        looks.push(target.memory()?);
+        looks.push(look()?);
         let last = &looks[looks.len().saturating_sub(LOOKS)..];
         let range = |field: fn(&Memory) -> u64| {
             let values = || last.iter().map(field);
@@ -54,7 +59,10 @@ fn hold(crowd: &mut Crowd, target: &mut Target, from: usize, to: usize) -> Resul
         if last.len() == LOOKS && range(|memory| memory.resident).max(range(|memory| memory.private)) < SETTLED_BYTES {
             return Ok(last[LOOKS - 1]);
         }
-        ensure!(Instant::now() < deadline, "memory with {to} sessions did not settle in {SETTLE_WAIT:?}: {last:?}");
+        ensure!(
+            Instant::now() < deadline,
+            "memory with {sessions} sessions did not settle in {SETTLE_WAIT:?}: {last:?}"
+        );
         std::thread::sleep(LOOK_EVERY);
     }
 }
