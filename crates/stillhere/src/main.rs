@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod beat;
+mod chat;
 mod check;
 mod config;
 mod ctl;
@@ -45,6 +46,7 @@ enum Command {
     Check(check::Args),
     Config(config::Args),
     Beat(beat::BeatArgs),
+    Chat(chat::Args),
     Tune(trace::Args),
     Ctl(ctl::Args),
     Version(version::Args),
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Config(args) => config::run(args),
         Command::Beat(args) => beat::run(args),
+        Command::Chat(args) => chat::run(args),
         Command::Tune(args) => trace::run(args),
         Command::Ctl(args) => ctl::run(args),
         Command::Version(args) => version::run(args),
