@@ -74,6 +74,8 @@ async fn talk(options: &Options) -> anyhow::Result<Outcome> {
         plain.join(room).await?;
     }
     let mut lines = standard_input()?;
+    let end = terminated();
+    tokio::pin!(end);
     let outcome = loop {
         tokio::select! {
             biased;
@@ -85,7 +87,7 @@ async fn talk(options: &Options) -> anyhow::Result<Outcome> {
                 Some(event) => plain.hear(event)?,
                 None => break Some(Outcome::Refused),
             },
-            () = terminated() => break None,
+            () = &mut end => break None,
         }
     };
     if let Some(outcome) = outcome {

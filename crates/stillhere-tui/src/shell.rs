@@ -13,7 +13,8 @@ use jiff::tz::TimeZone;
 use ratatui::crossterm::event::{Event as Input, read};
 use stillhere_client::Client;
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::task::yield_now;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use crate::model::{App, End};
 use crate::terminal::Screen;
@@ -71,25 +72,30 @@ async fn talk(app: &mut App, options: &Options) -> anyhow::Result<()> {
     let palette = Palette { coloured: options.coloured };
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut frames = interval(FRAME);
-    frames.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut next_frame = Instant::now();
     let (mut is_stale, mut is_open) = (true, true);
+    let end = terminated();
+    tokio::pin!(end);
     while app.end.is_none() && is_open {
         app.tick(Timestamp::now().as_millisecond().unsigned_abs(), &mut client);
+        if is_stale && Instant::now() >= next_frame {
+            screen.0.draw(|frame| app.areas = draw(frame, app, palette)).context("can't draw")?;
+            is_stale = false;
+            next_frame = Instant::now() + FRAME;
+        }
         tokio::select! {
             biased;
             input = inputs.recv() => match input {
                 Some(input) => is_stale |= app.input(&input, &mut client),
                 None => is_open = false,
             },
-            _ = frames.tick(), if is_stale => {
-                screen.0.draw(|frame| app.areas = draw(frame, app, palette)).context("can't draw")?;
-                is_stale = false;
-            }
+            () = sleep_until(next_frame), if is_stale => {}
             event = client.next_event() => is_stale |= turn(app, &mut client, event),
             _ = ticks.tick() => is_stale = true,
-            () = terminated() => app.end = Some(End::Quit),
+            () = &mut end => app.end = Some(End::Quit),
         }
+        // While the network always has more, nothing here waits, and timers and signals would never get their turn.
+        yield_now().await;
         if let (Some(token), Some(path)) = (app.new_token.take(), &options.token_file) {
             token::keep(path, &token)?;
         }
