@@ -25,7 +25,7 @@ use std::time::Duration;
 use self::answer::Malformed;
 pub use self::backoff::{BACKOFF_BASE, BACKOFF_MAX, RETRY_MAX};
 use self::backoff::{Backoff, Dice};
-pub use self::chat::{ANSWER_TIMEOUT, REQUESTS_BYTES_MAX, REQUESTS_MAX, SAY_AGAIN, SIGNALS_UNSENT_MAX};
+pub use self::chat::{ANSWER_TIMEOUT, REQUESTS_BYTES_MAX, REQUESTS_MAX, SAY_AGAIN, SENT_MAX, SIGNALS_UNSENT_MAX};
 use self::chat::{Chat, Line};
 pub use self::event::{
     Continuity, Failed, LinkRequest, Loss, PeerCommand, PeerEvent, PeerInput, PeerOutputs, Recovery, Refused, Stop,

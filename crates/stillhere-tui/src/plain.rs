@@ -3,7 +3,6 @@
 //! A thread reads standard input and hands lines over by a bounded channel; it ends with the process. At the end of the
 //! input what is under way is waited for, so that `echo hi | stillhere chat --plain` says it before it ends.
 
-use std::collections::HashMap;
 use std::io::{BufRead, IsTerminal, Read, Write};
 use std::time::Duration;
 
@@ -11,10 +10,10 @@ use anyhow::Context;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use stillhere_client::{
-    Answer, CallError, Client, Continuity, Event, Message, Place, Presence, Range, Recovery, Ticket,
+    Answer, CallError, Client, Continuity, Event, Failed, Message, Place, Presence, Range, Recovery, Ticket,
 };
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::editor::INPUT_BYTES_MAX;
 use crate::model::PAGE;
@@ -29,6 +28,10 @@ const LINES_AHEAD: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long the end waits for what is under way.
 const LAST_WORDS: Duration = Duration::from_secs(10);
+/// The shortest and the longest wait before what was refused for now is said again.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+/// See [`RETRY_MIN`].
+const RETRY_MAX: Duration = Duration::from_secs(60);
 /// `no_accounts`: names are claims on that server.
 const NO_ACCOUNTS: u16 = 1101;
 
@@ -45,8 +48,18 @@ struct Plain {
     /// Where a line without a command goes.
     room: Option<String>,
     me: String,
-    under_way: HashMap<Ticket, String>,
+    /// What was said last, until it is answered; the next line waits for that.
+    under_way: Option<(Ticket, Said)>,
+    /// What the server wants to hear later, and when.
+    again: Option<(Instant, Said)>,
     is_unsaid: bool,
+}
+
+/// A message, and where it goes.
+struct Said {
+    room: Option<String>,
+    user: Option<String>,
+    text: String,
 }
 
 async fn talk(options: &Options) -> anyhow::Result<Outcome> {
@@ -57,7 +70,8 @@ async fn talk(options: &Options) -> anyhow::Result<Outcome> {
         zone: TimeZone::system(),
         room,
         me: String::new(),
-        under_way: HashMap::new(),
+        under_way: None,
+        again: None,
         is_unsaid: false,
     };
     match plain.enter(options).await? {
@@ -77,9 +91,10 @@ async fn talk(options: &Options) -> anyhow::Result<Outcome> {
     let end = terminated();
     tokio::pin!(end);
     let outcome = loop {
+        let again = plain.again.as_ref().map(|(at, _)| *at);
         tokio::select! {
             biased;
-            line = lines.recv() => match line {
+            line = lines.recv(), if plain.is_free() => match line {
                 Some(line) => if !plain.line(&line).await? { break None },
                 None => break None,
             },
@@ -87,6 +102,7 @@ async fn talk(options: &Options) -> anyhow::Result<Outcome> {
                 Some(event) => plain.hear(event)?,
                 None => break Some(Outcome::Refused),
             },
+            () = sleep_until(again.unwrap_or_else(Instant::now)), if again.is_some() => plain.repeat(),
             () = &mut end => break None,
         }
     };
@@ -220,8 +236,8 @@ impl Plain {
             Command::Me => self.say(&format!("* {rest}")),
             Command::Tell => match rest.split_once(' ') {
                 Some((user, text)) => {
-                    let ticket = self.client.tell(user.trim_start_matches('@'), text);
-                    self.under_way.insert(ticket, text.to_owned());
+                    let user = Some(user.trim_start_matches('@').to_owned());
+                    self.send(Said { room: None, user, text: text.to_owned() });
                 }
                 None => self.unsaid("/tell USER TEXT"),
             },
@@ -266,10 +282,28 @@ impl Plain {
     fn say(&mut self, text: &str) {
         match &self.room {
             Some(room) => {
-                let ticket = self.client.say(room, text);
-                self.under_way.insert(ticket, text.to_owned());
+                let room = Some(room.clone());
+                self.send(Said { room, user: None, text: text.to_owned() });
             }
             None => self.unsaid("nobody is here to hear it; /join a room first"),
+        }
+    }
+
+    fn send(&mut self, said: Said) {
+        let ticket = match (&said.room, &said.user) {
+            (Some(room), _) => self.client.say(room, &said.text),
+            (None, user) => self.client.tell(user.as_deref().unwrap_or_default(), &said.text),
+        };
+        self.under_way = Some((ticket, said));
+    }
+
+    fn is_free(&self) -> bool {
+        self.under_way.is_none() && self.again.is_none()
+    }
+
+    fn repeat(&mut self) {
+        if let Some((_, said)) = self.again.take() {
+            self.send(said);
         }
     }
 
@@ -283,9 +317,15 @@ impl Plain {
                 self.info(room, &format!("{} {}", notice.kind, text))?;
             }
             Event::Replied { ticket, result } => {
-                let text = self.under_way.remove(&ticket);
-                if let (Err(why), Some(text)) = (result, text) {
-                    self.unsaid(&format!("not said: {why}: {}", harmless_line(&text, 80)));
+                let Some((_, said)) = self.under_way.take_if(|(it, _)| *it == ticket) else { return Ok(()) };
+                match result.map_err(|why| *why) {
+                    Ok(_) => {}
+                    // Too fast, or too much to do there: it is said again, before anything else.
+                    Err(Failed::Refused(refused)) if refused.temporary && !(1300..1400).contains(&refused.code) => {
+                        let wait = refused.retry.unwrap_or_default().clamp(RETRY_MIN, RETRY_MAX);
+                        self.again = Some((Instant::now() + wait, said));
+                    }
+                    Err(why) => self.unsaid(&format!("not said: {why}: {}", harmless_line(&said.text, 80))),
                 }
             }
             Event::Welcomed(welcomed) => match welcomed.continuity {
@@ -344,21 +384,21 @@ impl Plain {
 
     /// Waits for what is under way, within bounds, and says goodbye.
     async fn finish(mut self) -> anyhow::Result<Outcome> {
-        let last_words = async {
-            while !self.under_way.is_empty() {
-                match self.client.next_event().await {
+        let until = Instant::now() + LAST_WORDS;
+        while !self.is_free() {
+            tokio::select! {
+                event = self.client.next_event() => match event {
                     Some(event) => self.hear(event)?,
                     None => break,
-                }
+                },
+                () = sleep_until(self.again.as_ref().map_or(until, |(at, _)| *at).min(until)) => match Instant::now() < until {
+                    true => self.repeat(),
+                    false => break,
+                },
             }
-            anyhow::Ok(())
-        };
-        if let Ok(heard) = timeout(LAST_WORDS, last_words).await {
-            heard?;
         }
-        let unsaid = self.under_way.len();
-        if unsaid > 0 {
-            self.unsaid(&format!("{unsaid} messages weren't acknowledged in time"));
+        if !self.is_free() {
+            self.unsaid("the last message wasn't acknowledged in time");
         }
         self.client.bye().await;
         Ok(if self.is_unsaid { Outcome::Unsaid } else { Outcome::Well })
@@ -369,7 +409,7 @@ impl Plain {
 fn refusal(why: &CallError) -> Option<u16> {
     match why {
         CallError::Failed(failed) => match &**failed {
-            stillhere_client::Failed::Refused(refused) => Some(refused.code),
+            Failed::Refused(refused) => Some(refused.code),
             _ => None,
         },
         CallError::Behind(_) => None,

@@ -18,7 +18,9 @@ use crate::wire::request::{Envelope, Request};
 
 /// Requests under way. A person needs two, a bot that never waits some dozens.
 pub const REQUESTS_MAX: usize = 256;
-/// The bytes of all of them: a message that can't be sent now is kept whole.
+/// Requests that are sent and not answered; the others wait in order. A server refuses more than it has set itself.
+pub const SENT_MAX: usize = 32;
+/// The bytes of all requests under way: a message that can't be sent now is kept whole.
 pub const REQUESTS_BYTES_MAX: usize = 4 << 20;
 /// For how long a `say` or `tell` with a `mid` is tried again. A server remembers a mid for 10 minutes; the minute less
 /// is for one that dawdles on its way.
@@ -126,7 +128,7 @@ enum Kind {
     Say { at: Where, mid: Option<Box<str>> },
     Enter { key: Option<Key>, keep: bool },
     Password { new: Box<str> },
-    Join { room: Box<str>, after: Option<u64>, at: Option<[f64; 2]> },
+    Join { room: Box<str>, after: Option<u64>, again: bool, at: Option<[f64; 2]> },
     Part { room: Box<str> },
     Other,
 }
@@ -170,7 +172,7 @@ impl Chat {
         if let Request::Signal { .. } = request {
             return self.signal(request, line);
         }
-        let kind = kind(request, keep);
+        let mut kind = kind(request, keep);
         let Ok(body) = serde_json::to_string(&Envelope { request, id: Some(ticket.0) }) else {
             debug_assert!(false, "our own request is serializable");
             return;
@@ -183,6 +185,9 @@ impl Chat {
         }
         if !line.is_live && !kind.is_lasting() {
             return line.fail(ticket, Failed::Lost);
+        }
+        if let Kind::Join { room, after: Some(after), again, .. } = &mut kind {
+            *again = self.places.begin(room, *after);
         }
         let expires = line.now + if kind.is_lasting() { SAY_AGAIN } else { ANSWER_TIMEOUT };
         self.bytes += body.len();
@@ -272,7 +277,11 @@ impl Chat {
             self.recover(line);
         }
         let is_entering = self.user.is_none() && self.key.is_some();
+        let mut under_way = self.requests.iter().filter(|pending| pending.is_sent).count();
         for pending in self.requests.iter_mut().filter(|pending| !pending.is_sent) {
+            if under_way >= SENT_MAX {
+                break;
+            }
             let waits_for_login = is_entering && pending.kind.is_lasting();
             let waits_for_room = pending.at.as_ref().is_some_and(|at| self.places.is_away_from(at));
             if waits_for_login || waits_for_room {
@@ -280,6 +289,7 @@ impl Chat {
             }
             line.say(&pending.body);
             pending.is_sent = true;
+            under_way += 1;
         }
     }
 
@@ -372,8 +382,9 @@ impl Chat {
                     *password = new;
                 }
             }
-            Kind::Join { room, after, at } => {
-                self.places.joined(reply.room.as_deref().unwrap_or(&room), after, reply.head.unwrap_or(0), at);
+            Kind::Join { room, after, again, at } => {
+                let room = reply.room.as_deref().unwrap_or(&room);
+                self.places.joined(room, after, again, reply.head.unwrap_or(0), at);
             }
             Kind::Part { room } => self.places.parted(&room),
             Kind::Other => {}
@@ -478,7 +489,7 @@ fn kind(request: &Request<'_>, keep: bool) -> Kind {
         }
         Request::Token { token } => Kind::Enter { key: Some(Key::Token((*token).into())), keep },
         Request::Password { new, .. } => Kind::Password { new: (*new).into() },
-        Request::Join { room, after, at } => Kind::Join { room: (*room).into(), after: *after, at: *at },
+        Request::Join { room, after, at } => Kind::Join { room: (*room).into(), after: *after, again: false, at: *at },
         Request::Part { room } => Kind::Part { room: (*room).into() },
         _ => Kind::Other,
     }

@@ -118,11 +118,24 @@ impl Places {
         self.of(at).said(seq);
     }
 
-    /// The application is in a room now. `after` is what it asked for, `head` the room's newest.
-    pub(super) fn joined(&mut self, room: &str, after: Option<u64>, head: u64, at: Option<[f64; 2]>) {
+    /// The application asks to be in a room behind a seq. What it missed may come before the answer. Tells whether it
+    /// is in there already.
+    pub(super) fn begin(&mut self, room: &str, after: u64) -> bool {
+        let place = self.of(Where::room(room));
+        let is_in = place.standing == Standing::In;
+        if !is_in {
+            place.rewind(after);
+        }
+        is_in
+    }
+
+    /// The application is in a room now. `after` is what it asked for, `head` the room's newest; `again` if it was in
+    /// there already and wants to hear once more what came after.
+    pub(super) fn joined(&mut self, room: &str, after: Option<u64>, again: bool, head: u64, at: Option<[f64; 2]>) {
         let place = self.of(Where::room(room));
         match after {
-            Some(after) => place.rewind(after),
+            Some(after) if again => place.rewind(after),
+            Some(after) => place.advance(after),
             None => place.advance(head),
         }
         (place.wanted, place.standing, place.at) = (true, Standing::In, at.or(place.at));

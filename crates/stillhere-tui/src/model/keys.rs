@@ -41,7 +41,7 @@ impl App {
     fn entry_key(&mut self, key: KeyEvent, is_control: bool, server: &mut impl Server) {
         let Some(entry) = &mut self.entry else { return };
         match key.code {
-            KeyCode::Enter => return self.submit_entry(server),
+            KeyCode::Enter => self.submit_entry(server),
             KeyCode::Esc => self.end = Some(End::Quit),
             KeyCode::F(2) => entry.is_new = !entry.is_new,
             KeyCode::Char('r') if is_control => entry.is_new = !entry.is_new,

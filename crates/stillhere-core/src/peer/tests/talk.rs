@@ -89,14 +89,17 @@ fn requests_under_way_are_bounded_in_number_and_bytes() {
         rig.ask(ticket, &Request::Who { room: None, user: None });
     }
     assert_eq!(rig.outcomes().len(), 300 - REQUESTS_MAX);
-    assert_eq!(rig.said.len(), REQUESTS_MAX);
+    assert_eq!(rig.said.len(), SENT_MAX);
+    rig.receive(r#"{"op":"ok","re":0}"#);
+    assert!(rig.said.len() == SENT_MAX + 1 && rig.said[SENT_MAX].contains(r#""id":32}"#), "one goes, the next comes");
     let mut rig = in_the_lobby();
     let text = "x".repeat(60_000);
     for ticket in 0..100 {
         rig.ask(ticket, &Request::Say { room: "lobby", text: &text, data: None, mid: Some("m") });
     }
-    assert!(rig.outcomes().iter().all(|(_, outcome)| *outcome == Err(Failed::TooMany)));
-    assert_eq!(rig.said.len(), REQUESTS_BYTES_MAX / 60_054);
+    let outcomes = rig.outcomes();
+    assert!(outcomes.iter().all(|(_, outcome)| *outcome == Err(Failed::TooMany)));
+    assert_eq!(outcomes.len(), 100 - REQUESTS_BYTES_MAX / 60_054);
     let text = "x".repeat(65_500);
     rig.ask(1000, &Request::Say { room: "lobby", text: &text, data: None, mid: None });
     assert_eq!(rig.outcomes(), [(1000, Err(Failed::TooLong))]);
@@ -193,6 +196,22 @@ fn a_new_session_is_entered_and_joined_again_behind_the_last_message() {
     check_said(&mut rig, &[r#"{"op":"join","room":"annex","after":2,"id":-3}"#]);
     [6, 7, 8, 8].into_iter().for_each(|seq| rig.message(seq));
     assert_eq!(rig.seqs(), [7, 8]);
+}
+
+#[test]
+fn what_was_missed_may_come_before_the_answer_to_join() {
+    let mut rig = in_the_lobby();
+    rig.receive(r#"{"op":"ok","re":2}"#);
+    rig.ask(3, &Request::Join { room: "annex", after: Some(2), at: None });
+    let message = |seq| format!(r#"{{"op":"message","room":"annex","seq":{seq},"from":"bob","text":"t","time_ms":1}}"#);
+    rig.receive(&message(3));
+    rig.receive(r#"{"op":"ok","re":3,"room":"annex","head":4}"#);
+    [3, 4].into_iter().for_each(|seq| rig.receive(&message(seq)));
+    assert_eq!(rig.seqs(), [3, 4]);
+    rig.ask(4, &Request::Join { room: "annex", after: Some(1), at: None });
+    rig.receive(r#"{"op":"ok","re":4,"room":"annex","head":4}"#);
+    [2, 3, 4].into_iter().for_each(|seq| rig.receive(&message(seq)));
+    assert_eq!(rig.seqs(), [2, 3, 4], "whoever asks to hear it again does");
 }
 
 #[test]
