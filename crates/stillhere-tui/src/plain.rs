@@ -79,7 +79,8 @@ async fn talk(options: &Options) -> anyhow::Result<Outcome> {
         Entered::No => return Ok(Outcome::Refused),
         Entered::ByClaim(name) => {
             let Some(client) = connect(options, Some(name.clone())).await? else { return Ok(Outcome::Unreached) };
-            (plain.client, plain.me) = (client, name);
+            plain.me = name;
+            std::mem::replace(&mut plain.client, client).bye().await;
         }
     }
     let lobby = ["lobby".to_owned()];
@@ -246,13 +247,17 @@ impl Plain {
                 let place =
                     if rest.is_empty() { Place::Room(&here) } else { Place::User(rest.trim_start_matches('@')) };
                 let called = self.client.who(place).await;
-                self.listed(called, |plain, answer| answer.users.iter().try_for_each(|user| plain.presence(user)))?;
+                self.listed(called, |plain, answer| {
+                    answer.users.iter().try_for_each(|user| plain.presence(&here, user))
+                })?;
             }
             Command::Search => {
                 let here = self.room.clone().unwrap_or_default();
                 let range = Range { query: Some(rest), limit: Some(PAGE), ..Range::default() };
                 let called = self.client.history(Place::Room(&here), range).await;
-                self.listed(called, |plain, answer| answer.messages.iter().try_for_each(|found| plain.message(found)))?;
+                self.listed(called, |plain, answer| {
+                    answer.messages.iter().try_for_each(|found| plain.message(&here, found))
+                })?;
             }
             Command::Topic
             | Command::Invite
@@ -309,8 +314,8 @@ impl Plain {
 
     fn hear(&mut self, event: Event) -> anyhow::Result<()> {
         match event {
-            Event::Message(message) => self.message(&message)?,
-            Event::Presence(presence) => self.presence(&presence)?,
+            Event::Message(message) => self.message("", &message)?,
+            Event::Presence(presence) => self.presence("-", &presence)?,
             Event::Notice(notice) => {
                 let room = notice.room.as_deref().unwrap_or("server");
                 let text = notice.text.or(notice.topic).unwrap_or_default();
@@ -349,16 +354,17 @@ impl Plain {
         Ok(())
     }
 
-    fn message(&self, message: &Message) -> anyhow::Result<()> {
+    /// A message; inside a list it doesn't tell where it was said.
+    fn message(&self, here: &str, message: &Message) -> anyhow::Result<()> {
         let to = message.to.as_deref().map(|to| format!("@{to}"));
-        let place = message.room.clone().or(to).unwrap_or_default();
+        let place = message.room.clone().or(to).unwrap_or_else(|| here.to_owned());
         let text = if message.deleted { "(deleted)" } else { &message.text };
         self.print(message.time_ms, &place, &message.from, text)
     }
 
-    fn presence(&self, presence: &Presence) -> anyhow::Result<()> {
+    fn presence(&self, here: &str, presence: &Presence) -> anyhow::Result<()> {
         let cause = presence.cause.map_or("", |cause| cause.name());
-        let place = presence.room.as_deref().unwrap_or("-");
+        let place = presence.room.as_deref().unwrap_or(here);
         let name = harmless_line(&presence.user, NAME_BYTES_MAX);
         self.print(presence.since_ms, place, "*", &format!("{name} {} {cause}", presence.status.name()))
     }

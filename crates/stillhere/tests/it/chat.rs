@@ -53,7 +53,11 @@ fn serve(kept: &Mutex<Kept>, mut link: TcpStream) {
                 kept.said.push(message);
                 json!({"op": "ok", "re": id, "seq": seq, "time_ms": 1})
             }
-            "history" => json!({"op": "ok", "re": id, "messages": kept.said}),
+            "history" => {
+                let mut messages = kept.said.clone();
+                messages.iter_mut().for_each(|message| drop(message.as_object_mut().unwrap().remove("room")));
+                json!({"op": "ok", "re": id, "messages": messages})
+            }
             "bye" => return,
             _ => refuse(1001),
         };
