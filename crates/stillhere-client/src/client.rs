@@ -11,7 +11,7 @@ use tokio::io::Interest;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::link::{Link, Ready};
-use crate::{Builder, ConnectError, Target};
+use crate::{Builder, ConnectError, Event, Target};
 
 /// While more than this is unsent the client reads nothing, so a server that asks without listening can't make it
 /// grow; if that lasts, the zombie rule ends it.
@@ -40,7 +40,11 @@ pub struct Client {
     /// The origin of the peer's time.
     origin: Instant,
     /// `send` holds what the socket hasn't taken yet, `events` what the application hasn't.
-    outputs: PeerOutputs,
+    pub(crate) outputs: PeerOutputs,
+    /// The last ticket given out.
+    pub(crate) tickets: i64,
+    /// What tells this run's mids from another's.
+    pub(crate) nonce: Option<u64>,
 }
 
 impl Client {
@@ -58,14 +62,34 @@ impl Client {
 
     pub(crate) fn new(peer: Peer, target: Target) -> Client {
         let (link, origin, outputs) = (Link::Absent, Instant::now(), PeerOutputs::default());
-        Client { peer, target, link, origin, outputs }
+        Client { peer, target, link, origin, outputs, tickets: 0, nonce: None }
     }
 
     /// The next thing that happened; `None` once the client has stopped for good. Between calls nothing is read, sent
     /// or timed. Dropping the future loses nothing, so it may stand in a `select!`.
     ///
     /// Beats are sent in here: with a long pause between two calls a session goes on leave.
-    pub async fn next_event(&mut self) -> Option<PeerEvent> {
+    pub async fn next_event(&mut self) -> Option<Event> {
+        self.next_peer_event().await.map(Event::from)
+    }
+
+    /// An event that has come already, without waiting and without looking at the socket.
+    ///
+    /// ```no_run
+    /// # async fn drain(client: &mut stillhere_client::Client) {
+    /// // A screen needs to be drawn once for many events.
+    /// let mut event = client.next_event().await;
+    /// while let Some(happened) = event {
+    ///     println!("{happened:?}");
+    ///     event = client.take_event();
+    /// }
+    /// # }
+    /// ```
+    pub fn take_event(&mut self) -> Option<Event> {
+        self.outputs.events.pop_front().map(Event::from)
+    }
+
+    pub(crate) async fn next_peer_event(&mut self) -> Option<PeerEvent> {
         loop {
             if let Some(event) = self.outputs.events.pop_front() {
                 return Some(event);
@@ -121,7 +145,7 @@ impl Client {
     }
 
     /// Waits for one thing to happen and lets the peer deal with it.
-    async fn step(&mut self) {
+    pub(crate) async fn step(&mut self) {
         let interest = match self.outputs.send.len() {
             0 => Interest::READABLE,
             1..=UNSENT_MAX => Interest::READABLE | Interest::WRITABLE,
@@ -144,16 +168,16 @@ impl Client {
                 self.link = Link::Absent;
                 self.handle(PeerInput::ConnectFailed(&error.to_string()));
             }
-            Some(Ok(Ready::Read)) => self.read(),
+            Some(Ok(Ready::Read)) => self.receive(),
             Some(Ok(Ready::Write)) => {
                 self.flush();
-                self.read();
+                self.receive();
             }
             Some(Err(error)) => self.lost(&error.to_string()),
         }
     }
 
-    fn read(&mut self) {
+    fn receive(&mut self) {
         if self.outputs.send.len() > UNSENT_MAX {
             return;
         }
@@ -170,7 +194,7 @@ impl Client {
         }
     }
 
-    fn handle(&mut self, input: PeerInput<'_>) {
+    pub(crate) fn handle(&mut self, input: PeerInput<'_>) {
         self.peer.handle(self.now(), input, &mut self.outputs);
         self.carry_out();
     }
@@ -236,6 +260,8 @@ fn outcome(event: &PeerEvent, mode: Mode) -> Option<Result<(), ConnectError>> {
         | PeerEvent::BeatAnswered { .. }
         | PeerEvent::IntervalChanged(_)
         | PeerEvent::Pushed { .. }
+        | PeerEvent::Reply { .. }
+        | PeerEvent::Recovery(_)
         | PeerEvent::Reconnecting { .. } => None,
     }
 }

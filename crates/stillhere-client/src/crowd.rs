@@ -111,7 +111,7 @@ async fn member(
         tokio::select! {
             biased;
             _ = end.changed() => break,
-            event = client.next_event() => match event {
+            event = client.next_peer_event() => match event {
                 Some(event) => (on_event.borrow_mut())(index, event),
                 None => return,
             },

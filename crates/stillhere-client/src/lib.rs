@@ -16,7 +16,7 @@
 //!     match event {
 //!         Event::Welcomed(welcomed) => println!("session {}", welcomed.session),
 //!         Event::BeatAnswered { rtt, .. } => println!("still here, {rtt:?} away"),
-//!         Event::Pushed { body, .. } => println!("{body}"),
+//!         Event::Message(message) => println!("{:?}", message.text),
 //!         Event::Lost(loss) => println!("{loss}; I'll be back"),
 //!         _ => {}
 //!     }
@@ -32,15 +32,29 @@
 mod builder;
 mod client;
 mod crowd;
+mod event;
 mod files;
 mod link;
+mod place;
+mod said;
+mod talk;
 mod tls;
 
-pub use stillhere_core::peer::{Continuity, Loss, PeerEvent as Event, Refused, Stop, Welcomed};
+pub use stillhere_core::close::Cause;
+pub use stillhere_core::detector::Status;
+pub use stillhere_core::ledger::Role;
+pub use stillhere_core::peer::{
+    Continuity, Failed, Loss, PeerEvent, Recovery, Refused, SAY_AGAIN, Stop, Ticket, Welcomed,
+};
 pub use stillhere_core::wire::message::Resume;
+pub use stillhere_core::wire::request::Request;
 
 pub use self::builder::{Builder, ConnectError, Target};
 pub use self::client::Client;
 pub use self::crowd::{Crowd, Ramp};
+pub use self::event::Event;
 pub use self::files::{TooFewFiles, allow_files};
+pub use self::place::Place;
+pub use self::said::{Answer, Message, Notice, Presence, Preview, RoomDigest, Signal};
+pub use self::talk::{CallError, EVENTS_KEPT_BYTES_MAX, EVENTS_KEPT_MAX, Range};
 pub use self::tls::{Tls, TlsError};

@@ -12,8 +12,10 @@
 
 mod answer;
 mod backoff;
+mod chat;
 mod event;
 mod legacy;
+mod places;
 
 use std::mem;
 use std::net::{IpAddr, SocketAddr};
@@ -23,8 +25,11 @@ use std::time::Duration;
 use self::answer::Malformed;
 pub use self::backoff::{BACKOFF_BASE, BACKOFF_MAX, RETRY_MAX};
 use self::backoff::{Backoff, Dice};
+pub use self::chat::{ANSWER_TIMEOUT, REQUESTS_BYTES_MAX, REQUESTS_MAX, SAY_AGAIN, SENT_MAX, SIGNALS_UNSENT_MAX};
+use self::chat::{Chat, Line};
 pub use self::event::{
-    Continuity, LinkRequest, Loss, PeerCommand, PeerEvent, PeerInput, PeerOutputs, Refused, Stop, Welcomed,
+    Continuity, Failed, LinkRequest, Loss, PeerCommand, PeerEvent, PeerInput, PeerOutputs, Recovery, Refused, Stop,
+    Ticket, Welcomed,
 };
 use crate::detector::Status;
 use crate::limits::{INTERVAL_MAX, STALL};
@@ -42,6 +47,11 @@ pub const FRAME_BYTES: u32 = 64 * 1024;
 pub const CLAIM_BYTES_MAX: usize = 128;
 /// The shortest interval of a legacy peer; shorter ones are raised to it. No server bounds it, so this does.
 pub const LEGACY_INTERVAL_MIN: Duration = Duration::from_millis(10);
+
+/// This many pushes without an acknowledgement are acknowledged at once: what isn't, the server has to keep.
+pub const UNACKED_MAX: u64 = 64;
+/// The same in bytes of their bodies.
+pub const UNACKED_BYTES_MAX: u32 = 32 * 1024;
 
 /// Which of the two protocols a peer speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -88,6 +98,8 @@ pub struct Peer {
     session: Option<Box<Session>>,
     /// What the application declared, if it ever did. It outlives sessions.
     declared: Option<Status>,
+    /// Of a peer that talks, or is talked to.
+    chat: Option<Box<Chat>>,
 }
 
 #[derive(Debug)]
@@ -133,6 +145,12 @@ struct Session {
     resume: Resume,
     /// How much of it the server knows.
     acked: u64,
+    /// The bytes of the pushes since.
+    unacked_bytes: u32,
+    /// Who the server took the client for when it welcomed it.
+    user: Option<Box<str>>,
+    /// The largest body that the server takes.
+    frame_bytes: u32,
 }
 
 impl std::fmt::Debug for Session {
@@ -153,13 +171,15 @@ impl Peer {
             decoder: Decoder::default(),
             session: None,
             declared: None,
+            chat: None,
         }
     }
 
     /// Gives it a session to take up again, kept from an earlier run by [`Peer::resume`].
     pub fn with_resume(mut self, resume: Resume) -> Peer {
         let acked = resume.count;
-        self.session = Some(Box::new(Session { resume, acked }));
+        self.session =
+            Some(Box::new(Session { resume, acked, unacked_bytes: 0, user: None, frame_bytes: FRAME_BYTES }));
         self
     }
 
@@ -180,6 +200,12 @@ impl Peer {
 
     /// When it wants to be called again, with a `Tick` if nothing else happens. May be in the past: then at once.
     pub fn next_deadline(&self) -> Time {
+        let is_live = matches!(self.state, State::Live(_));
+        let chat = self.chat.as_deref().map_or(Time::NEVER, |chat| chat.deadline(is_live));
+        chat.min(self.link_deadline())
+    }
+
+    fn link_deadline(&self) -> Time {
         match &self.state {
             State::Waiting { until } => *until,
             State::Connecting { give_up } | State::Greeting { give_up } => *give_up,
@@ -208,12 +234,34 @@ impl Peer {
             PeerInput::Command(command) => self.command(now, command, out),
         }
         self.run_due(now, out);
+        if let Some((chat, mut line)) = self.chat(now, out) {
+            chat.run_due(&mut line);
+        }
+    }
+
+    /// What there is of chat, with the link as it stands.
+    fn chat<'a>(&'a mut self, now: Time, out: &'a mut PeerOutputs) -> Option<(&'a mut Chat, Line<'a>)> {
+        let is_live = matches!(self.state, State::Live(_));
+        let line = Line { now, is_live, session: self.session.as_deref_mut(), out };
+        self.chat.as_deref_mut().map(|chat| (chat, line))
+    }
+
+    fn chat_or_new<R>(
+        &mut self,
+        now: Time,
+        out: &mut PeerOutputs,
+        act: impl FnOnce(&mut Chat, &mut Line<'_>) -> R,
+    ) -> R {
+        let is_live = matches!(self.state, State::Live(_));
+        let mut line = Line { now, is_live, session: self.session.as_deref_mut(), out };
+        let chat = self.chat.get_or_insert_with(|| Box::new(Chat::new(line.session.as_deref())));
+        act(chat, &mut line)
     }
 
     /// The server isn't blamed for the time this process didn't run: like the server's stall guard, its deadlines move
     /// by the lateness.
     fn forgive_own_sleep(&mut self, now: Time) {
-        let late = now.since(self.next_deadline());
+        let late = now.since(self.link_deadline());
         if late <= STALL {
             return;
         }
@@ -314,11 +362,18 @@ impl Peer {
         self.decoder = decoder;
     }
 
-    fn command(&mut self, now: Time, command: PeerCommand, out: &mut PeerOutputs) {
+    fn command(&mut self, now: Time, command: PeerCommand<'_>, out: &mut PeerOutputs) {
         match command {
+            PeerCommand::Request { ticket, request, keep } => match self.state {
+                State::Stopped => {
+                    let result = Err(Box::new(Failed::Stopped));
+                    out.events.push_back(PeerEvent::Reply { ticket, result });
+                }
+                _ => self.chat_or_new(now, out, |chat, line| chat.ask(ticket, request, keep, line)),
+            },
             PeerCommand::Leave => self.declare(now, Status::Leave, out),
             PeerCommand::Back => self.declare(now, Status::Alive, out),
-            PeerCommand::Bye => self.say_bye(out),
+            PeerCommand::Bye => self.say_bye(now, out),
         }
     }
 
@@ -332,7 +387,7 @@ impl Peer {
         }
     }
 
-    fn say_bye(&mut self, out: &mut PeerOutputs) {
+    fn say_bye(&mut self, now: Time, out: &mut PeerOutputs) {
         let request = match (&self.state, self.config.mode) {
             (State::Stopped, _) => return,
             (State::Live(_), Mode::V1) => {
@@ -345,7 +400,7 @@ impl Peer {
             }
             (State::Waiting { .. } | State::Connecting { .. } | State::Greeting { .. }, _) => LinkRequest::Drop,
         };
-        self.stop(Stop::Goodbye, request, out);
+        self.stop(now, Stop::Goodbye, request, out);
     }
 
     fn lose(&mut self, now: Time, loss: Loss, out: &mut PeerOutputs) {
@@ -378,14 +433,20 @@ impl Peer {
         self.decoder = Decoder::default();
         out.send.clear();
         out.link = drop_link.then_some(LinkRequest::Drop);
+        if let Some((chat, mut line)) = self.chat(now, out) {
+            chat.unlink(&mut line);
+        }
         out.events.push_back(PeerEvent::Reconnecting { after });
     }
 
-    fn stop(&mut self, why: Stop, request: LinkRequest, out: &mut PeerOutputs) {
+    fn stop(&mut self, now: Time, why: Stop, request: LinkRequest, out: &mut PeerOutputs) {
         self.state = State::Stopped;
         self.decoder = Decoder::default();
         self.session = None;
         out.link = Some(request);
+        if let Some((chat, mut line)) = self.chat(now, out) {
+            chat.stop(&mut line);
+        }
         out.events.push_back(PeerEvent::Stopped(why));
     }
 
@@ -409,8 +470,13 @@ impl Live {
 }
 
 impl Session {
+    fn is_ack_due(&self) -> bool {
+        self.resume.count.saturating_sub(self.acked) >= UNACKED_MAX || self.unacked_bytes >= UNACKED_BYTES_MAX
+    }
+
     fn take_ack(&mut self) -> Option<u64> {
         let count = self.resume.count;
+        self.unacked_bytes = 0;
         (mem::replace(&mut self.acked, count) != count).then_some(count)
     }
 }

@@ -4,6 +4,7 @@
 
 mod beat;
 mod certs;
+mod chat;
 mod check;
 mod config;
 mod ctl;
@@ -46,6 +47,7 @@ enum Command {
     Check(check::Args),
     Config(config::Args),
     Beat(beat::BeatArgs),
+    Chat(chat::Args),
     Tune(trace::Args),
     Ctl(ctl::Args),
     Certs(certs::Args),
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Config(args) => config::run(args),
         Command::Beat(args) => beat::run(args),
+        Command::Chat(args) => chat::run(args),
         Command::Tune(args) => trace::run(args),
         Command::Ctl(args) => ctl::run(args),
         Command::Certs(args) => certs::run(args),

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use stillhere_client::{Client, Crowd, Event, Ramp};
+use stillhere_client::{Client, Crowd, PeerEvent, Ramp};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -19,7 +19,7 @@ async fn goodbyes(count: u32, ramp: Option<Ramp>) -> usize {
     let crowd = Crowd::new(Client::builder(), server.address(), count, ramp).unwrap();
     let running = crowd.run(async move { all_answered.notified().await }, move |index, event| {
         assert!(index < count);
-        if let Event::BeatAnswered { .. } = event {
+        if let PeerEvent::BeatAnswered { .. } = event {
             answered.set(answered.get() + 1);
             if answered.get() == count {
                 done.notify_one();

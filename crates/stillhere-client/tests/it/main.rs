@@ -3,6 +3,7 @@
 mod crowd;
 mod links;
 mod server;
+mod talk;
 
 use std::future::Future;
 use std::time::Duration;

@@ -12,7 +12,7 @@ use crate::detector::Status;
 use crate::limits::{INTERVAL_MAX, INTERVAL_MIN};
 use crate::text::clip;
 use crate::time::Time;
-use crate::wire::message::{ClientMessage, Number, Resume, ServerMessage, Welcome, write_message};
+use crate::wire::message::{ClientMessage, Number, RequestId, Resume, ServerMessage, Welcome, write_message};
 
 /// What a server says without it being a push. All else is one and is counted, known or not.
 const ANSWERS: [&str; 5] = ["welcome", "ok", "error", "beat", "bye"];
@@ -29,7 +29,7 @@ impl Peer {
         let text = std::str::from_utf8(body).map_err(Malformed::because)?;
         let head: Head<'_> = serde_json::from_str(text).map_err(Malformed::because)?;
         if !ANSWERS.contains(&&*head.op) {
-            self.pushed(text, out);
+            self.pushed(now, &head.op, text, out);
             return Ok(());
         }
         match serde_json::from_str(text).map_err(Malformed::because)? {
@@ -40,17 +40,30 @@ impl Peer {
                 self.ask(now, asked, id);
                 Ok(())
             }
-            ServerMessage::Ok { .. } => Ok(()),
-            ServerMessage::Error { code, name, message, temporary, retry_ms, .. } => {
+            ServerMessage::Ok { re } => {
+                // An answer to what was never asked is nothing.
+                if let (Some(RequestId::Number(id)), Some((chat, mut line))) = (re, self.chat(now, out)) {
+                    let _ = chat.answered(id, Ok(text), &mut line);
+                }
+                Ok(())
+            }
+            ServerMessage::Error { re, code, name, message, temporary, retry_ms } => {
                 let retry = retry_ms.map(Duration::from_millis);
                 let (name, message) = (name.into_owned(), message.into_owned());
-                self.refused(now, Refused { code, name, message, temporary, retry }, out);
+                let refused = Refused { code, name, message, temporary, retry };
+                let left = match (re, self.chat(now, out)) {
+                    (Some(RequestId::Number(id)), Some((chat, mut line))) => chat.answered(id, Err(refused), &mut line),
+                    _ => Err(refused),
+                };
+                if let Err(refused) = left {
+                    self.refused(now, refused, out);
+                }
                 Ok(())
             }
             ServerMessage::Bye { code, reason, retry_ms } => {
                 out.events.push_back(PeerEvent::Closed { code, reason: reason.into() });
                 match code {
-                    4500.. => self.stop(Stop::Told(code), LinkRequest::Drop, out),
+                    4500.. => self.stop(now, Stop::Told(code), LinkRequest::Drop, out),
                     _ => self.retreat(now, retry_ms.map(Duration::from_millis), out),
                 }
                 Ok(())
@@ -83,11 +96,12 @@ impl Peer {
         };
         // A resumed session may have missed the last declaration; a new one only needs to hear of a leave.
         let declared = self.declared.filter(|status| *status == Status::Leave || continuity == Continuity::Resumed);
+        let (user, is_resumed) = (welcome.user.clone(), continuity == Continuity::Resumed);
         out.events.push_back(PeerEvent::Welcomed(Box::new(Welcomed {
             session: welcome.session,
             generation: welcome.generation,
             continuity,
-            user: welcome.user,
+            user: welcome.user.clone(),
             interval,
             detect: Duration::from_millis(welcome.beat.detect_ms),
             leave_hold: Duration::from_millis(welcome.beat.leave_hold_ms),
@@ -96,12 +110,17 @@ impl Peer {
         if let Some(status) = declared {
             write_message(&mut out.send, &ClientMessage::Status { status });
         }
+        if let Some((chat, mut line)) = self.chat(now, out) {
+            chat.welcomed(user.as_deref(), is_resumed, welcome.limits.frame_bytes, &mut line);
+        }
         Ok(())
     }
 
     fn keep(&mut self, welcome: &Welcome, count: u64, acked: u64) {
         let (session, secret) = (welcome.session.clone(), welcome.resume.secret.clone());
-        self.session = Some(Box::new(Session { resume: Resume { session, secret, count }, acked }));
+        let (resume, user) = (Resume { session, secret, count }, welcome.user.as_deref().map(Into::into));
+        let frame_bytes = welcome.limits.frame_bytes;
+        self.session = Some(Box::new(Session { resume, acked, unacked_bytes: 0, user, frame_bytes }));
     }
 
     fn answered(&mut self, now: Time, t: Option<Number>, detect_ms: Option<u64>, out: &mut PeerOutputs) {
@@ -136,11 +155,23 @@ impl Peer {
         }
     }
 
-    fn pushed(&mut self, body: &str, out: &mut PeerOutputs) {
+    fn pushed(&mut self, now: Time, op: &str, body: &str, out: &mut PeerOutputs) {
         // Before the welcome neither end counts.
-        let (State::Live(_), Some(session)) = (&self.state, self.session.as_deref_mut()) else { return };
+        let (State::Live(live), Some(session)) = (&mut self.state, self.session.as_deref_mut()) else { return };
         session.resume.count += 1;
-        out.events.push_back(PeerEvent::Pushed { count: session.resume.count, body: body.into() });
+        session.unacked_bytes = session.unacked_bytes.saturating_add(body.len() as u32);
+        if session.is_ack_due() {
+            live.next_beat = now;
+        }
+        let count = session.resume.count;
+        // What can't be read as a message is the application's to judge.
+        if op == "message"
+            && let Ok(message) = serde_json::from_str(body)
+            && !self.chat_or_new(now, out, |chat, line| chat.pushed(&message, line))
+        {
+            return;
+        }
+        out.events.push_back(PeerEvent::Pushed { count, body: body.into() });
     }
 
     fn refused(&mut self, now: Time, refused: Refused, out: &mut PeerOutputs) {
@@ -153,7 +184,7 @@ impl Peer {
             out.events.push_back(PeerEvent::Lost(Loss::HelloRefused));
             self.retreat(now, retry, out);
         } else {
-            self.stop(Stop::HelloRefused(code), LinkRequest::Drop, out);
+            self.stop(now, Stop::HelloRefused(code), LinkRequest::Drop, out);
         }
     }
 }

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::wire::request::Request;
+
 /// Something that happened to a peer.
 #[derive(Clone, Copy, Debug)]
 pub enum PeerInput<'a> {
@@ -21,12 +23,26 @@ pub enum PeerInput<'a> {
     /// Nothing but the time: [`super::Peer::next_deadline`] has come.
     Tick,
     /// The application wants something.
-    Command(PeerCommand),
+    Command(PeerCommand<'a>),
 }
 
+/// The application's name for a request: 0 or above, another one for each request of a peer's life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ticket(pub i64);
+
 /// What an application can ask of its peer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PeerCommand {
+#[derive(Clone, Copy, Debug)]
+pub enum PeerCommand<'a> {
+    /// Ask the server for something. [`PeerEvent::Reply`] with the ticket follows, exactly one, except for a signal,
+    /// which is never answered.
+    Request {
+        /// Its name.
+        ticket: Ticket,
+        /// What is asked.
+        request: &'a Request<'a>,
+        /// `register`, `login` and `token`: whether the peer keeps the means to do it again on a new session.
+        keep: bool,
+    },
     /// Declare leave. It is told again on a new session until [`PeerCommand::Back`].
     Leave,
     /// Declare alive.
@@ -90,7 +106,16 @@ pub enum PeerEvent {
         /// The body as it came: one JSON object with an `op`.
         body: Box<str>,
     },
-    /// The server refused a request.
+    /// What became of a request.
+    Reply {
+        /// Which.
+        ticket: Ticket,
+        /// The `ok` as it came (a [`crate::wire::push::Reply`]), or why there is none.
+        result: Result<Box<str>, Box<Failed>>,
+    },
+    /// A step on the way back after a new session: logging in and joining again.
+    Recovery(Box<Recovery>),
+    /// The server refused something that wasn't a request with a ticket.
     Refused(Box<Refused>),
     /// The server closed the link with a code; `Reconnecting` or `Stopped` follows.
     Closed {
@@ -158,6 +183,66 @@ pub struct Refused {
     pub temporary: bool,
     /// When to try again.
     pub retry: Option<Duration>,
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({})", crate::text::Escaped(&self.message), self.code)
+    }
+}
+
+/// Why a request wasn't served.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Failed {
+    /// The server refused it.
+    #[error("{0}")]
+    Refused(Refused),
+    /// The link went before the answer came, or there was none. Whether it was served isn't known.
+    #[error("the link was lost; ask again once there is a new one")]
+    Lost,
+    /// No answer came in time: [`super::SAY_AGAIN`] for `say` and `tell` with a `mid`, else [`super::ANSWER_TIMEOUT`].
+    #[error("no answer came in time")]
+    Expired,
+    /// More than [`super::REQUESTS_MAX`] or [`super::REQUESTS_BYTES_MAX`] would be under way. It wasn't sent.
+    #[error("too many requests are under way; wait for some of the answers")]
+    TooMany,
+    /// It is longer than the server's limit for a frame. It wasn't sent.
+    #[error("longer than the server takes; send it in parts")]
+    TooLong,
+    /// The peer has stopped.
+    #[error("the client has stopped")]
+    Stopped,
+}
+
+/// A step on the way back after a new session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recovery {
+    /// Logged in again.
+    Entered {
+        /// As.
+        user: Box<str>,
+    },
+    /// Not logged in again, for good; the application must do it.
+    NotEntered {
+        /// Why.
+        refused: Refused,
+    },
+    /// In a room again; what was missed follows.
+    Rejoined {
+        /// Which.
+        room: Box<str>,
+        /// The last seq the peer had.
+        after: u64,
+        /// The answer to `join`.
+        reply: Box<str>,
+    },
+    /// No longer in a room.
+    NotRejoined {
+        /// Which.
+        room: Box<str>,
+        /// Why.
+        refused: Refused,
+    },
 }
 
 /// Why a link is gone without the server having said so.

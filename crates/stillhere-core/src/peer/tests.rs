@@ -2,6 +2,7 @@
 
 mod hostile;
 mod links;
+mod talk;
 
 use super::*;
 
@@ -60,7 +61,7 @@ impl Rig {
         self.handle(PeerInput::Received(&bytes));
     }
 
-    fn command(&mut self, command: PeerCommand) {
+    fn command(&mut self, command: PeerCommand<'_>) {
         self.handle(PeerInput::Command(command));
     }
 
@@ -242,7 +243,7 @@ fn a_declared_leave_is_told_now_and_again_to_a_new_session() {
     let leave = r#"{"op":"status","status":"leave"}"#;
     let alive = r#"{"op":"status","status":"alive"}"#;
     /// What is declared before and while the link is down; whether the session resumes; what it says after `welcome`.
-    type Case<'a> = (Option<PeerCommand>, Option<PeerCommand>, bool, &'a [&'a str]);
+    type Case<'a> = (Option<PeerCommand<'a>>, Option<PeerCommand<'a>>, bool, &'a [&'a str]);
     let table: [Case<'_>; 6] = [
         (None, None, true, &[]),
         (Some(PeerCommand::Leave), None, true, &[leave]),

@@ -11,3 +11,4 @@ pub mod frame;
 pub mod legacy;
 pub mod message;
 pub mod push;
+pub mod request;

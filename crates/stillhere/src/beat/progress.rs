@@ -83,7 +83,7 @@ fn line(elapsed: Duration, duration: Option<Duration>, tally: &Tally) -> String 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stillhere_client::{Event, Loss};
+    use stillhere_client::{Loss, PeerEvent as Event};
 
     #[test]
     fn a_line_tells_what_matters_and_no_more() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use hdrhistogram::Histogram;
-use stillhere_client::{Continuity, Event, Loss, Stop};
+use stillhere_client::{Continuity, Loss, PeerEvent as Event, Stop};
 use stillhere_core::text::{Escaped, clip};
 
 /// How many kinds of trouble are told apart. A server can word its errors as it likes; the rest is `other`.
@@ -130,7 +130,11 @@ impl Tally {
                 self.left(index);
                 self.client(index).was_sent_away = true;
             }
-            Event::Stopped(Stop::Goodbye) | Event::IntervalChanged(_) | Event::Reconnecting { .. } => {}
+            Event::Stopped(Stop::Goodbye)
+            | Event::IntervalChanged(_)
+            | Event::Reconnecting { .. }
+            | Event::Reply { .. }
+            | Event::Recovery(_) => {}
         }
     }
 

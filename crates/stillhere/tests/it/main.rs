@@ -2,6 +2,7 @@
 
 mod admin;
 mod beat;
+mod chat;
 mod commands;
 mod ctl;
 mod run;

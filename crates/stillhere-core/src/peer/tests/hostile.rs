@@ -12,7 +12,7 @@ enum Blow {
     Refuse,
     Cut,
     Wait(u64),
-    Command(PeerCommand),
+    Command(PeerCommand<'static>),
 }
 
 fn number() -> impl Strategy<Value = String> {
