@@ -25,3 +25,5 @@ mod notes;
 mod openapi;
 mod store;
 mod token;
+
+pub use store::salvage::Saved;

@@ -9,6 +9,7 @@ mod ctl;
 mod explain;
 mod output;
 mod reference;
+mod repair;
 mod serve;
 mod table;
 mod trace;
@@ -47,6 +48,7 @@ enum Command {
     Beat(beat::BeatArgs),
     Tune(trace::Args),
     Ctl(ctl::Args),
+    Repair(repair::Args),
     Version(version::Args),
     #[command(hide = true)]
     Gen(reference::Args),
@@ -60,6 +62,7 @@ fn main() -> ExitCode {
         Command::Beat(args) => beat::run(args),
         Command::Tune(args) => trace::run(args),
         Command::Ctl(args) => ctl::run(args),
+        Command::Repair(args) => repair::run(args),
         Command::Version(args) => version::run(args),
         Command::Gen(args) => reference::run(&args),
     };
