@@ -31,3 +31,5 @@ mod openapi;
 mod store;
 mod token;
 mod transport;
+
+pub use store::salvage::Saved;

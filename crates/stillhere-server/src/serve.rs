@@ -487,6 +487,12 @@ fn lock_data_dir(dir: &Path) -> anyhow::Result<File> {
     }
 }
 
+/// Saves what can be read of a damaged store in `dir`, and keeps the damaged file. Refuses while a gateway uses `dir`.
+pub fn repair(dir: &Path) -> anyhow::Result<store::salvage::Saved> {
+    let _lock = lock_data_dir(dir)?;
+    store::salvage::repair(dir)
+}
+
 /// Raises the limit of open files as far as this process may, and tells how many links fit.
 fn connections_max(config: &Config) -> anyhow::Result<usize> {
     let files = OpenFiles::now().raised();

@@ -11,6 +11,7 @@ mod ctl;
 mod explain;
 mod output;
 mod reference;
+mod repair;
 mod serve;
 mod table;
 mod trace;
@@ -51,6 +52,7 @@ enum Command {
     Tune(trace::Args),
     Ctl(ctl::Args),
     Certs(certs::Args),
+    Repair(repair::Args),
     Version(version::Args),
     #[command(hide = true)]
     Gen(reference::Args),
@@ -66,6 +68,7 @@ fn main() -> ExitCode {
         Command::Tune(args) => trace::run(args),
         Command::Ctl(args) => ctl::run(args),
         Command::Certs(args) => certs::run(args),
+        Command::Repair(args) => repair::run(args),
         Command::Version(args) => version::run(args),
         Command::Gen(args) => reference::run(&args),
     };

@@ -207,6 +207,7 @@ fn only_the_promised_settings_are_reloadable() {
         let promised = match key.section {
             "detector" => true,
             "limits" => !["outbox", "send_buffer", "closed"].contains(&key.name),
+            "rooms" => true,
             "log" => key.name == "level",
             "listen" => ["insecure", "tls_cert", "tls_key", "origins", "proxy"].contains(&key.name),
             "auth" => key.name != "mode",

@@ -49,7 +49,7 @@ mod armed {
     });
 
     /// From now on reaching `point`, anywhere in the process, does this.
-    #[cfg_attr(not(test), expect(dead_code, reason = "only tests set points from inside"))]
+    #[cfg_attr(not(test), allow(dead_code, reason = "only tests set points from inside"))]
     pub(in super::super) fn set(point: &str, act: impl Fn() -> Option<FaultKind> + Send + Sync + 'static) {
         POINTS.write().unwrap_or_else(PoisonError::into_inner).insert(point.to_owned(), Arc::new(act));
     }

@@ -28,6 +28,7 @@ mod messages;
 pub(crate) mod people;
 mod recent;
 mod rows;
+pub(crate) mod salvage;
 mod schema;
 mod search;
 mod sqlite;

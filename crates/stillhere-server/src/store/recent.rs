@@ -1,9 +1,9 @@
 //! The mids of the last minutes: which message was it, if it comes again?
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, BuildHasherDefault, Hasher, RandomState};
 
-use stillhere_core::ledger::{Draft, StreamId};
+use stillhere_core::ledger::StreamId;
 
 /// How long a mid is remembered, in milliseconds (the contract's ten minutes).
 pub(super) const REMEMBERED_MS: u64 = 600_000;
@@ -15,10 +15,35 @@ const MIDS_MAX: usize = 1 << 19;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Key(u64);
 
+/// Takes a key, which is a hash already, for its own.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, _: &[u8]) {
+        debug_assert!(false, "a key is one number");
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        self.0 = key;
+    }
+}
+
 #[derive(Clone, Copy)]
 struct Known {
     seq: u64,
     time_ms: u64,
+    body: u64,
+}
+
+/// A message's mid and body as hashes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Print {
+    key: Key,
     body: u64,
 }
 
@@ -38,20 +63,21 @@ pub(super) enum Seen {
 #[derive(Default)]
 pub(super) struct Recent {
     hasher: RandomState,
-    known: HashMap<Key, Known>,
+    known: HashMap<Key, Known, BuildHasherDefault<AsItIs>>,
     order: VecDeque<(u64, Key)>,
 }
 
 impl Recent {
-    pub(super) fn key(&self, stream: StreamId, sender: i64, mid: &str) -> Key {
-        Key(self.hasher.hash_one((stream, sender, mid)))
+    pub(super) fn print(&self, stream: StreamId, sender: i64, mid: &str, text: &str, data: Option<&str>) -> Print {
+        let key = Key(self.hasher.hash_one((stream, sender, mid)));
+        Print { key, body: self.hasher.hash_one((text, data)) }
     }
 
     /// Whether this message was there within the last ten minutes.
-    pub(super) fn look(&self, key: Key, draft: &Draft, now_ms: u64) -> Seen {
-        match self.known.get(&key) {
+    pub(super) fn look(&self, print: Print, now_ms: u64) -> Seen {
+        match self.known.get(&print.key) {
             Some(known) if known.time_ms.saturating_add(REMEMBERED_MS) > now_ms => {
-                if known.body == self.body(&draft.text, draft.data.as_deref()) {
+                if known.body == print.body {
                     Seen::Same { seq: known.seq, time_ms: known.time_ms }
                 } else {
                     Seen::Other
@@ -61,8 +87,8 @@ impl Recent {
         }
     }
 
-    pub(super) fn note(&mut self, key: Key, seq: u64, time_ms: u64, text: &str, data: Option<&str>) {
-        let body = self.body(text, data);
+    pub(super) fn note(&mut self, print: Print, seq: u64, time_ms: u64) {
+        let Print { key, body } = print;
         self.known.insert(key, Known { seq, time_ms, body });
         self.order.push_back((time_ms, key));
         while let Some(&(noted_ms, oldest)) = self.order.front() {
@@ -77,49 +103,42 @@ impl Recent {
         }
     }
 
-    pub(super) fn knows(&self, key: Key) -> bool {
-        self.known.contains_key(&key)
+    pub(super) fn knows(&self, print: Print) -> bool {
+        self.known.contains_key(&print.key)
     }
 
     pub(super) fn clear(&mut self) {
         self.known.clear();
         self.order.clear();
     }
-
-    fn body(&self, text: &str, data: Option<&str>) -> u64 {
-        self.hasher.hash_one((text, data))
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use stillhere_core::secret::SessionId;
-
-    fn draft(text: &str) -> Draft {
-        Draft { mid: Some("m".into()), text: text.into(), data: None, by: SessionId([0; 16]) }
-    }
 
     #[test]
     fn a_mid_is_the_same_message_for_ten_minutes_and_not_longer() {
         let mut recent = Recent::default();
-        let key = recent.key(StreamId(1), 1, "m");
-        assert_eq!(recent.look(key, &draft("a"), 0), Seen::New);
-        recent.note(key, 5, 1000, "a", None);
-        assert_eq!(recent.look(key, &draft("a"), 1000 + REMEMBERED_MS - 1), Seen::Same { seq: 5, time_ms: 1000 });
-        assert_eq!(recent.look(key, &draft("b"), 2000), Seen::Other);
-        assert_eq!(recent.look(key, &draft("a"), 1000 + REMEMBERED_MS), Seen::New);
-        assert_eq!(recent.look(recent.key(StreamId(2), 1, "m"), &draft("a"), 2000), Seen::New);
-        assert_eq!(recent.look(recent.key(StreamId(1), 2, "m"), &draft("a"), 2000), Seen::New);
+        let print = |recent: &Recent, stream, sender, text| recent.print(StreamId(stream), sender, "m", text, None);
+        let one = print(&recent, 1, 1, "a");
+        assert_eq!(recent.look(one, 0), Seen::New);
+        recent.note(one, 5, 1000);
+        assert_eq!(recent.look(one, 1000 + REMEMBERED_MS - 1), Seen::Same { seq: 5, time_ms: 1000 });
+        assert_eq!(recent.look(one, 1000 + REMEMBERED_MS), Seen::New);
+        assert_eq!(recent.look(print(&recent, 1, 1, "b"), 2000), Seen::Other);
+        assert_eq!(recent.look(print(&recent, 2, 1, "a"), 2000), Seen::New);
+        assert_eq!(recent.look(print(&recent, 1, 2, "a"), 2000), Seen::New);
     }
 
     #[test]
     fn no_more_are_kept_than_the_bound() {
         let mut recent = Recent::default();
         for number in 0..MIDS_MAX as u64 + 10 {
-            recent.note(Key(number), number, 1000, "", None);
+            recent.note(Print { key: Key(number), body: 0 }, number, 1000);
         }
         assert_eq!((recent.known.len(), recent.order.len()), (MIDS_MAX, MIDS_MAX));
-        assert!(!recent.knows(Key(9)) && recent.knows(Key(10)));
+        let knows = |number| recent.knows(Print { key: Key(number), body: 0 });
+        assert!(!knows(9) && knows(10));
     }
 }

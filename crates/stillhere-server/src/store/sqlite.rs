@@ -158,7 +158,7 @@ fn connect(path: &Path) -> anyhow::Result<Connection> {
         Ok(()) => Ok(connection),
         Err(error) if error.is::<Newer>() => Err(error.context(format!("can't use {shown}"))),
         Err(error) if is_damage(&error) => {
-            let error = error.context(format!("{shown} is damaged. {}", repair(path)));
+            let error = error.context(format!("{shown} is damaged. {}", advice(path)));
             Err(error)
         }
         Err(error) => Err(error.context(format!("can't use {shown}; is the disk full, or the file another user's?"))),
@@ -187,17 +187,12 @@ fn is_damage(error: &anyhow::Error) -> bool {
     error.is::<Damage>() || matches!(code, Some(DatabaseCorrupt | NotADatabase))
 }
 
-/// How to get a damaged database back: it is moved aside, never deleted, and what can be read goes into a new one.
-pub(super) fn repair(path: &Path) -> String {
-    let (dir, name) = (path.parent().unwrap_or(Path::new(".")), path.file_name().unwrap_or(path.as_os_str()));
-    let (dir, name) = (dir.display().to_string().replace('\'', r"'\''"), name.display());
+/// How to get a damaged database back. Nothing is ever deleted.
+fn advice(path: &Path) -> String {
+    let dir = path.parent().unwrap_or(Path::new(".")).display().to_string().replace('\'', r"'\''");
     format!(
-        "It was left as it is. To save what can be read (needs the sqlite3 shell), run:\n  \
-         cd '{dir}' && mv {name} damaged.db && {{ mv {name}-wal damaged.db-wal; rm -f {name}-shm; \
-         sqlite3 damaged.db .recover | sqlite3 {name}; chmod 600 {name}; }}\n\
-         Or restore a backup. Or begin anew without accounts, rooms and messages:\n  \
-         cd '{dir}' && mv {name} damaged.db && {{ mv {name}-wal damaged.db-wal; rm -f {name}-shm; }}\n\
-         Then start again. The old file stays as damaged.db."
+        "It was left as it is. Save what can be read with\n  stillhere repair --data-dir '{dir}'\nand start again; the \
+         damaged file is kept beside. Or restore a backup."
     )
 }
 

@@ -25,7 +25,17 @@ use super::{Benchmark, Suite};
 pub(crate) const CHAT: Suite = Suite { benchmarks: ROWS, settings: SETTINGS };
 
 /// What the measured gateway is started with: names are claims, and no limit is low enough to be what is measured.
-const SETTINGS: &[(&str, &str)] = &[("STILLHERE_AUTH__MODE", "open")];
+const SETTINGS: &[(&str, &str)] = &[
+    ("STILLHERE_AUTH__MODE", "open"),
+    ("STILLHERE_LIMITS__MESSAGES_PER_SECOND", "0"),
+    ("STILLHERE_LIMITS__ADDRESS_MESSAGES_PER_SECOND", "0"),
+    ("STILLHERE_LIMITS__ROOM_PER_SECOND", "0"),
+    ("STILLHERE_LIMITS__SIGNALS_PER_SECOND", "0"),
+    ("STILLHERE_LIMITS__JOINS_PER_SECOND", "0"),
+    ("STILLHERE_LIMITS__REQUESTS_PER_SECOND", "0"),
+    ("STILLHERE_LIMITS__LINKS_PER_MINUTE", "0"),
+    ("STILLHERE_LIMITS__FRAMES_PER_SECOND", "0"),
+];
 
 const ROWS: &[Benchmark] = &[
     Benchmark { name: "fan1", what: "signal to a room of 1,000, one in flight", measure: fan::one },

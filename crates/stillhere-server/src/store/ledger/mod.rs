@@ -6,26 +6,30 @@
 //!
 //! Decisions that need no database stand apart: `verdict` here, `recent`, and `rights` in the core.
 
+mod copies;
+mod duties;
 mod govern;
 mod room;
 mod talk;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::hash::Hash;
 use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use stillhere_core::close::CloseCode;
-use stillhere_core::ledger::{Mailbox, News, Order, OrderId, Outcome, Page, Place, Proof, Refused, Relation, StreamId};
+use stillhere_core::ledger::{
+    Draft, Mailbox, News, Order, OrderId, Outcome, Page, Place, Proof, Refused, Relation, StreamId,
+};
 use stillhere_core::name::Name;
 use stillhere_core::wire::error::ErrorCode;
 use stillhere_core::wire::message::write_message;
 use stillhere_core::wire::push;
 
-use super::base::{Fault, Kept, Kind, Letters, Rows, Talk, Trim, User};
-use super::recent::{REMEMBERED_MS, Recent, Seen};
+use super::base::{Fault, Kept, Kind, Letters, Rows, Talk, User};
+use super::recent::{Print, REMEMBERED_MS, Recent, Seen};
 use super::{Rules, Told};
+use copies::Copies;
 use room::Room;
 
 /// Copies of rows that are kept: users, rooms, mailboxes, conversations; of each kind so many, about 200 bytes a piece.
@@ -40,18 +44,6 @@ const PAGE_BYTES_MAX: usize = 64 << 10;
 const PAGE_MESSAGES_MAX: u32 = 512;
 /// Users that one user may have blocked or allowed.
 const RELATIONS_MAX: u64 = 10_000;
-/// How long a handled mark may wait to be written.
-const HANDLED_WAIT_MS: u64 = 1000;
-/// Rows that one step of retention looks at, unless more were written meanwhile.
-const TRIM_STEP: u64 = 256;
-/// By how much a stream may be over its limit before it is trimmed: so that not every message pays for another.
-const TRIM_SLACK: u64 = 64;
-/// Streams that one step of the sweep by age looks at.
-const SWEEP_STEP: u32 = 64;
-/// How often a sweep through all streams begins.
-const SWEEP_EVERY_MS: u64 = 600_000;
-/// The time between two steps of a sweep.
-const SWEEP_PAUSE_MS: u64 = 50;
 
 /// Why there is no outcome.
 pub(super) enum Stop {
@@ -81,54 +73,6 @@ pub(super) fn refuse(code: ErrorCode) -> Refused {
 /// The same, until a moment.
 pub(super) fn refuse_until(code: ErrorCode, now_ms: u64, until_ms: u64) -> Refused {
     Refused { retry: Some(Duration::from_millis(until_ms.saturating_sub(now_ms))), ..refuse(code) }
-}
-
-/// A copy with the moment of its last use.
-struct Copied<T> {
-    used: u64,
-    it: T,
-}
-
-/// Copies of rows. Full, it drops the half that was used longest ago.
-struct Copies<K, T> {
-    map: HashMap<K, Copied<T>>,
-}
-
-impl<K: Hash + Eq + Clone, T> Copies<K, T> {
-    fn new() -> Copies<K, T> {
-        Copies { map: HashMap::new() }
-    }
-
-    fn get(&mut self, key: &K, turn: u64) -> Option<&mut T> {
-        self.map.get_mut(key).map(|copied| {
-            copied.used = turn;
-            &mut copied.it
-        })
-    }
-
-    fn put(&mut self, key: K, it: T, turn: u64) {
-        self.map.insert(key, Copied { used: turn, it });
-    }
-
-    fn remove(&mut self, key: &K) {
-        self.map.remove(key);
-    }
-
-    /// Called between transactions only, so that what one of them looks at stays.
-    fn shrink(&mut self, max: usize) {
-        if self.map.len() <= max {
-            return;
-        }
-        let mut uses: Vec<u64> = self.map.values().map(|copied| copied.used).collect();
-        let middle = uses.len() / 2;
-        let (_, middle, _) = uses.select_nth_unstable(middle);
-        let middle = *middle;
-        self.map.retain(|_, copied| copied.used > middle);
-    }
-
-    fn clear(&mut self) {
-        self.map.clear();
-    }
 }
 
 pub(super) struct Ledger {
@@ -326,7 +270,7 @@ impl Ledger {
     }
 
     fn letters(&mut self, rows: &mut dyn Rows, mailbox: StreamId) -> Kept<&mut Letters> {
-        if self.boxes.get(&mailbox, self.turn).is_none() {
+        if !self.boxes.has(&mailbox) {
             let mut letters = rows.letters(mailbox)?;
             if let Some(handled) = self.handled.get(&mailbox) {
                 letters.handled = letters.handled.max(*handled);
@@ -342,9 +286,9 @@ impl Ledger {
     fn remember_tail(&mut self, rows: &mut dyn Rows, stream: StreamId) -> Kept<()> {
         let since_ms = self.now_ms.saturating_sub(REMEMBERED_MS);
         for row in rows.recent(stream, since_ms, TAIL_MAX)? {
-            let key = self.recent.key(stream, row.sender, &row.mid);
-            if !self.recent.knows(key) {
-                self.recent.note(key, row.seq, row.time_ms, &row.text, row.data.as_deref());
+            let print = self.recent.print(stream, row.sender, &row.mid, &row.text, row.data.as_deref());
+            if !self.recent.knows(print) {
+                self.recent.note(print, row.seq, row.time_ms);
             }
         }
         Ok(())
@@ -480,11 +424,14 @@ impl Ledger {
 
     /// Tells every shard that is in a stream.
     fn spread(&mut self, stream: StreamId, news: News) {
-        let Some(shards) = self.joined.get(&stream) else { return };
-        for (shard, _) in shards {
+        let Some((last, others)) = self.joined.get(&stream).and_then(|shards| shards.split_last()) else { return };
+        for (shard, _) in others {
             if let Some(list) = self.told.get_mut(usize::from(*shard)) {
                 list.push(Told::News(news.clone()));
             }
+        }
+        if let Some(list) = self.told.get_mut(usize::from(last.0)) {
+            list.push(Told::News(news));
         }
     }
 
@@ -506,111 +453,34 @@ impl Ledger {
         Bytes::copy_from_slice(&self.scratch)
     }
 
+    /// What a message with a mid is recognised by.
+    fn print(&self, stream: StreamId, sender: i64, draft: &Draft) -> Option<Print> {
+        let mid = draft.mid.as_deref()?;
+        Some(self.recent.print(stream, sender, mid, &draft.text, draft.data.as_deref()))
+    }
+
     /// Whether a mid was there before: the same message is answered as it was then.
-    fn look(&self, stream: StreamId, sender: i64, draft: &stillhere_core::ledger::Draft) -> Decided<Option<Outcome>> {
-        let Some(mid) = draft.mid.as_deref() else { return Ok(None) };
-        match self.recent.look(self.recent.key(stream, sender, mid), draft, self.now_ms) {
+    fn look(&self, print: Option<Print>) -> Decided<Option<Outcome>> {
+        let Some(print) = print else { return Ok(None) };
+        match self.recent.look(print, self.now_ms) {
             Seen::New => Ok(None),
             Seen::Same { seq, time_ms } => Ok(Some(Outcome::Posted { seq, time_ms })),
             Seen::Other => Err(refuse(ErrorCode::MID_REUSED).into()),
         }
     }
 
-    fn note(&mut self, stream: StreamId, sender: i64, seq: u64, draft: &stillhere_core::ledger::Draft) {
+    fn note(&mut self, stream: StreamId, seq: u64, print: Option<Print>) {
         self.posted += 1;
         self.touched.insert(stream);
-        if let Some(mid) = draft.mid.as_deref() {
-            let key = self.recent.key(stream, sender, mid);
-            self.recent.note(key, seq, self.now_ms, &draft.text, draft.data.as_deref());
-        }
-    }
-
-    /// What isn't anybody's order: marks to write, streams to trim. Called in each transaction, and when `duty_at`
-    /// has come.
-    pub(super) fn duties(&mut self, rows: &mut dyn Rows) -> Kept<()> {
-        if !self.handled.is_empty() && self.handled_since_ms + HANDLED_WAIT_MS <= self.now_ms {
-            self.write_marks(rows)?;
-        }
-        let rows_max = TRIM_STEP.max(2 * std::mem::take(&mut self.posted));
-        if let Some((stream, kind)) = self.trims.pop_first() {
-            self.trim(rows, stream, kind, rows_max)?;
-        } else if self.sweep_at_ms <= self.now_ms && self.rules.keep_for_ms > 0 {
-            let streams = rows.streams_after(self.sweep.unwrap_or(StreamId(0)), SWEEP_STEP)?;
-            self.sweep = streams.last().map(|(stream, _)| *stream);
-            self.sweep_at_ms = self.now_ms + if streams.is_empty() { SWEEP_EVERY_MS } else { SWEEP_PAUSE_MS };
-            for (stream, kind) in streams {
-                self.trim(rows, stream, kind, TRIM_STEP)?;
-            }
-        }
-        Ok(())
-    }
-
-    pub(super) fn write_marks(&mut self, rows: &mut dyn Rows) -> Kept<()> {
-        for (mailbox, position) in &self.handled {
-            rows.set_handled(*mailbox, *position)?;
-        }
-        Ok(())
-    }
-
-    /// When `duties` wants to be called, if nothing else happens.
-    pub(super) fn duty_at(&self) -> Option<u64> {
-        let trim = (!self.trims.is_empty()).then_some(0);
-        let mark = (!self.handled.is_empty()).then_some(self.handled_since_ms + HANDLED_WAIT_MS);
-        let sweep = (self.rules.keep_for_ms > 0).then_some(self.sweep_at_ms);
-        [trim, mark, sweep].into_iter().flatten().min()
-    }
-
-    fn trim(&mut self, rows: &mut dyn Rows, stream: StreamId, kind: Kind, rows_max: u64) -> Kept<()> {
-        let ends = match kind {
-            Kind::Mailbox => match self.boxes.get(&stream, self.turn) {
-                Some(letters) => letters.ends,
-                None => rows.letters(stream)?.ends,
-            },
-            Kind::Room | Kind::Conversation => match self.rooms.get(&stream, self.turn) {
-                Some(room) => room.ends,
-                None => rows.ends(stream)?,
-            },
-        };
-        let upto = match self.rules.keep_messages {
-            0 => 0,
-            keep => ends.head.saturating_sub(keep),
-        };
-        let before_ms = match self.rules.keep_for_ms {
-            0 => 0,
-            keep_for_ms => self.now_ms.saturating_sub(keep_for_ms),
-        };
-        let (trimmed, more) = rows.trim(stream, kind, Trim { upto, before_ms, rows_max })?;
-        if trimmed > 0 {
-            match kind {
-                // The next use counts again what is waiting.
-                Kind::Mailbox => self.boxes.remove(&stream),
-                Kind::Room => {
-                    if let Some(room) = self.rooms.get(&stream, self.turn) {
-                        room.ends.trimmed = trimmed;
-                    }
-                    self.touched.insert(stream);
-                }
-                Kind::Conversation => drop(self.touched.insert(stream)),
-            }
-        }
-        if more {
-            self.trims.insert(stream, kind);
-        }
-        Ok(())
-    }
-
-    /// Has a stream trimmed that has grown over its limit.
-    fn check_length(&mut self, stream: StreamId, kind: Kind, head: u64, trimmed: u64) {
-        let keep = self.rules.keep_messages;
-        if keep > 0 && head.saturating_sub(trimmed) > keep + TRIM_SLACK && head.is_multiple_of(TRIM_SLACK) {
-            self.trims.insert(stream, kind);
+        if let Some(print) = print {
+            self.recent.note(print, seq, self.now_ms);
         }
     }
 
     /// The transaction has been committed: everything that is to be told, by shard, and the streams that changed.
     pub(super) fn committed(&mut self) -> (Vec<Vec<Told>>, BTreeSet<StreamId>) {
         self.fresh.clear();
-        if !self.handled.is_empty() && self.handled_since_ms + HANDLED_WAIT_MS <= self.now_ms {
+        if self.marks_are_due() {
             self.handled.clear();
         }
         self.users.shrink(COPIES_MAX);
@@ -618,7 +488,7 @@ impl Ledger {
         self.talks.shrink(COPIES_MAX);
         self.rooms.shrink(COPIES_MAX);
         if self.room_names.len() > COPIES_MAX {
-            self.room_names.retain(|_, stream| self.rooms.map.contains_key(stream));
+            self.room_names.retain(|_, stream| self.rooms.has(stream));
         }
         let empty = (0..self.told.len()).map(|_| Vec::new()).collect();
         (std::mem::replace(&mut self.told, empty), std::mem::take(&mut self.touched))

@@ -4,10 +4,12 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde_json::value::RawValue;
 use stillhere_core::ledger::{Draft, News, Outcome, Role, RoomState, StreamId};
 use stillhere_core::name::Name;
 use stillhere_core::wire::error::ErrorCode;
+use stillhere_core::wire::message::write_message;
 use stillhere_core::wire::push;
 
 use super::super::base::{Ends, Kind, Member, Rows};
@@ -51,7 +53,7 @@ impl Room {
 impl Ledger {
     /// The room of a stream.
     pub(super) fn room(&mut self, rows: &mut dyn Rows, stream: StreamId) -> Decided<&mut Room> {
-        if self.rooms.get(&stream, self.turn).is_none() {
+        if !self.rooms.has(&stream) {
             let row = rows.room_of(stream)?.ok_or_else(|| refuse(ErrorCode::NO_SUCH_ROOM))?;
             let ends = rows.ends(stream)?;
             let barred = rows.barred(stream, self.now_ms)?.into_iter().collect();
@@ -126,26 +128,27 @@ impl Ledger {
         draft: &Draft,
     ) -> Decided<Outcome> {
         let sender = self.user(rows, user)?;
+        let print = self.print(stream, sender.id, draft);
         let now_ms = self.now_ms;
         let room = self.room(rows, stream)?;
         room.may_speak(sender.id, now_ms)?;
         let (seq, trimmed) = (room.ends.head + 1, room.ends.trimmed);
-        if let Some(earlier) = self.look(stream, sender.id, draft)? {
+        if let Some(earlier) = self.look(print)? {
             return Ok(earlier);
         }
         rows.post(stream, seq, sender.id, now_ms, draft)?;
-        self.note(stream, sender.id, seq, draft);
+        self.note(stream, seq, print);
         self.check_length(stream, Kind::Room, seq, trimmed);
+        let is_heard = self.joined.contains_key(&stream);
         // Read above, so it is there.
         let Some(room) = self.rooms.get(&stream, self.turn) else {
             return Err(refuse(ErrorCode::NO_SUCH_ROOM).into());
         };
         room.ends.head = seq;
-        if self.joined.contains_key(&stream) {
+        if is_heard {
             self.scratch.clear();
-            let message = message(draft, Some(&room.name), None, seq, user, now_ms);
-            stillhere_core::wire::message::write_message(&mut self.scratch, &message);
-            let frame = bytes::Bytes::copy_from_slice(&self.scratch);
+            write_message(&mut self.scratch, &message(draft, Some(&room.name), None, seq, user, now_ms));
+            let frame = Bytes::copy_from_slice(&self.scratch);
             self.spread(stream, News::Message { stream, position: seq, by: draft.by, frame });
         }
         Ok(Outcome::Posted { seq, time_ms: now_ms })

@@ -45,7 +45,7 @@ impl Ledger {
         let known = self.find_talk(rows, sender.id, receiver.id)?;
         // Before anything that may have changed meanwhile: what was acknowledged stays so.
         if let Some((talk, _)) = known
-            && let Some(earlier) = self.look(talk.stream, sender.id, draft)?
+            && let Some(earlier) = self.look(self.print(talk.stream, sender.id, draft))?
         {
             return Ok(earlier);
         }
@@ -67,7 +67,7 @@ impl Ledger {
             rows.set_wrote(talk.stream, talk.wrote)?;
         }
         self.talks.put(pair, (talk, seq), self.turn);
-        self.note(talk.stream, sender.id, seq, draft);
+        self.note(talk.stream, seq, self.print(talk.stream, sender.id, draft));
         self.check_length(talk.stream, Kind::Conversation, seq, 0);
         let frame = self.frame(&message(draft, None, Some(to), seq, user, time_ms));
         for (mailbox, incoming) in [(receiver.mailbox, true), (sender.mailbox, false)] {

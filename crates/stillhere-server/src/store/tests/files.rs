@@ -4,6 +4,7 @@ use rusqlite::Connection;
 use stillhere_core::close::CloseCode;
 
 use super::super::people::{self, Ban, BanKind};
+use super::super::salvage;
 use super::super::schema;
 use super::super::sqlite::Database;
 use super::*;
@@ -53,8 +54,8 @@ fn a_damaged_file_is_refused_with_the_command_that_repairs_it_and_kept() {
     let path = dir.0.join("stillhere.db");
     std::fs::write(&path, vec![0x5a; 8192]).unwrap();
     let told = refusal(&dir);
-    let start = format!("cd '{}' && mv stillhere.db damaged.db", dir.0.display());
-    assert!(told.contains(&start) && told.contains(".recover"), "{told}");
+    let command = format!("stillhere repair --data-dir '{}'", dir.0.display());
+    assert!(told.contains(&command), "{told}");
     assert_eq!(std::fs::read(&path).unwrap(), vec![0x5a; 8192], "it was left as it is");
     // Damage in the middle of one that was fine.
     std::fs::remove_file(&path).unwrap();
@@ -70,8 +71,19 @@ fn a_damaged_file_is_refused_with_the_command_that_repairs_it_and_kept() {
     bytes[middle..middle + 4096].fill(0x5a);
     std::fs::write(&path, &bytes).unwrap();
     let told = refusal(&dir);
-    assert!(told.contains("is damaged") && told.contains(&start), "{told}");
+    assert!(told.contains("is damaged") && told.contains(&command), "{told}");
     assert_eq!(std::fs::read(&path).unwrap(), bytes, "it was left as it is");
+    // Only what stood on that page is lost.
+    let saved = salvage::repair(&dir.0).unwrap();
+    assert_eq!(std::fs::read(saved.kept.join("stillhere.db")).unwrap(), bytes, "it is kept");
+    let (_, rows, is_partial) = saved.tables.iter().find(|(table, ..)| *table == "message").unwrap();
+    assert!(*is_partial && (180..200).contains(rows), "{saved:?}");
+    let mut bed = Bed::open(&dir.0, Rules::default());
+    let joined = bed.join("lobby", "ann");
+    assert_eq!((joined.stream, joined.head, joined.role), (stream, 200, Role::Owner));
+    assert_eq!(bed.say(stream, "ann", "saved", None), 201);
+    assert!(bed.page(stream, 100, 512).messages.iter().any(|(seq, _)| *seq == 150));
+    bed.close();
 }
 
 #[test]

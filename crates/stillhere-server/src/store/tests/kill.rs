@@ -102,7 +102,9 @@ fn child() {
     if point == FAILING {
         let dice = Mutex::new(Dice(u64::from(after)));
         fail::set("in-commit", move || (dice.lock().unwrap().below(4) == 0).then_some(FaultKind::Broken));
-        fail::set("recover", move || (passed.fetch_add(1, Ordering::Relaxed) % 3 == 0).then_some(FaultKind::Broken));
+        fail::set("recover", move || {
+            (passed.fetch_add(1, Ordering::Relaxed).is_multiple_of(3)).then_some(FaultKind::Broken)
+        });
     } else if !point.is_empty() && point != WAITING {
         fail::set(&point.clone(), move || {
             if passed.fetch_add(1, Ordering::Relaxed) == after {
