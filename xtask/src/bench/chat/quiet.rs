@@ -32,8 +32,9 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Row>> {
     let [middle, signal] = bench.each_pair(|| {
         let (mut server, mut floor) = (bench.server(Work::Fan)?, bench.floor(Work::Fan)?);
         let (mut hall, mut bare) = (Hall::open(&mut server, ROOM)?, Hall::open(&mut floor, ROOM)?);
-        in_turns(&mut hall, &mut bare, Hall::signal, PRACTICE)?;
-        let (server, floor) = in_turns(&mut hall, &mut bare, Hall::signal, turns)?;
+        let both: (Publish, Publish) = (Hall::signal, Hall::signal);
+        in_turns(&mut hall, &mut bare, both, PRACTICE)?;
+        let (server, floor) = in_turns(&mut hall, &mut bare, both, turns)?;
         Ok((quantiles(&server), quantiles(&floor)))
     })?;
     let mut rows = vec![
@@ -51,8 +52,10 @@ fn says(bench: &Bench, turns: usize) -> Result<Vec<Row>> {
     let [middle, most, commit] = bench.each_pair(|| {
         let (mut server, mut floor) = (bench.server(Work::Fan)?, bench.floor(Work::Fan)?);
         let (mut hall, mut bare) = (Hall::open(&mut server, ROOM)?, Hall::open(&mut floor, ROOM)?);
-        in_turns(&mut hall, &mut bare, Hall::say, PRACTICE)?;
-        let (server, floor) = in_turns(&mut hall, &mut bare, Hall::say, turns)?;
+        // The floor keeps nothing, and knows signals only.
+        let both: (Publish, Publish) = (Hall::say, Hall::signal);
+        in_turns(&mut hall, &mut bare, both, PRACTICE)?;
+        let (server, floor) = in_turns(&mut hall, &mut bare, both, turns)?;
         let folder = Folder::new()?;
         let mut raw = Raw::start(folder.path(), 1)?;
         raw.paced(1.0 / EVERY.as_secs_f64(), PRACTICE as u64)?;
@@ -86,13 +89,13 @@ type Publish = fn(&mut Hall, usize) -> Result<u32>;
 fn in_turns(
     hall: &mut Hall,
     bare: &mut Hall,
-    publish: Publish,
+    (publish, publish_bare): (Publish, Publish),
     turns: usize,
 ) -> Result<(Histogram<u64>, Histogram<u64>)> {
     let (mut of_hall, mut of_bare) = (Tally::new()?.delivery, Tally::new()?.delivery);
     for _ in 0..turns {
         once(hall, publish, &mut of_hall)?;
-        once(bare, publish, &mut of_bare)?;
+        once(bare, publish_bare, &mut of_bare)?;
     }
     Ok((of_hall, of_bare))
 }
