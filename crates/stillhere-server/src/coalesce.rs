@@ -14,6 +14,9 @@ const CALM_INPUTS: f32 = 2.0;
 /// How much of the estimate of the load is from before the last turn.
 const MEMORY: f32 = 0.8;
 
+/// While somebody waits for the store, whose own commits gather already, the thread rests for this share of the time.
+const WAITING_SHARE: u32 = 4;
+
 /// The state of one thread.
 struct Pace {
     /// How long input may gather; zero for not at all.
@@ -27,6 +30,8 @@ struct Pace {
     /// Estimated inputs per `gather`.
     load: Cell<f32>,
     busy: Cell<bool>,
+    /// Orders that the store hasn't answered.
+    orders: Cell<u32>,
 }
 
 thread_local! {
@@ -38,6 +43,7 @@ thread_local! {
             inputs: Cell::new(0),
             load: Cell::new(0.0),
             busy: Cell::new(false),
+            orders: Cell::new(0),
         }
     };
 }
@@ -50,6 +56,16 @@ pub(crate) fn set_gather(gather: Duration) {
 /// Counts one input on this thread.
 pub(crate) fn input() {
     PACE.with(|pace| pace.inputs.set(pace.inputs.get() + 1));
+}
+
+/// An order has gone to the store on behalf of this thread.
+pub(crate) fn ordered() {
+    PACE.with(|pace| pace.orders.set(pace.orders.get() + 1));
+}
+
+/// So many orders were answered.
+pub(crate) fn answered(orders: u32) {
+    PACE.with(|pace| pace.orders.set(pace.orders.get().saturating_sub(orders)));
 }
 
 /// The hook: called when the thread has nothing left to do but to poll.
@@ -76,7 +92,8 @@ impl Pace {
             self.estimate(now.duration_since(parked_at), gather);
         }
         let turn = now.duration_since(self.woken_at.get()?);
-        (self.busy.get() && turn < gather).then(|| gather - turn)
+        let longest = if self.orders.get() > 0 { gather / WAITING_SHARE } else { gather };
+        (self.busy.get() && turn < longest).then(|| longest - turn)
     }
 
     fn estimate(&self, period: Duration, gather: Duration) {

@@ -205,7 +205,11 @@ impl Driver {
             Message::Claim { ticket, claim } => self.handle(Input::Claimed { ticket, claim }),
             Message::Answer { ticket, answer } => self.answered(ticket, answer),
             Message::Word { from, word } => self.handle(Input::Word { from, word }),
-            Message::Told(told) => self.handle(Input::Told(told)),
+            Message::Told(told) => {
+                let outcomes = told.iter().filter(|told| matches!(told, Told::Outcome(..))).count();
+                coalesce::answered(outcomes as u32);
+                self.handle(Input::Told(told));
+            }
             Message::Restore(keepsakes) => self.handle(Input::Restore(keepsakes)),
             Message::Visit(visit) => {
                 let mut outputs = {
@@ -311,11 +315,10 @@ impl Driver {
                         }
                     }
                 }
-                Output::Order { id, order } => {
-                    if let Err(order) = self.ledger.order(self.index, id, order) {
-                        refused.push((id, order));
-                    }
-                }
+                Output::Order { id, order } => match self.ledger.order(self.index, id, order) {
+                    Ok(()) => coalesce::ordered(),
+                    Err(order) => refused.push((id, order)),
+                },
                 Output::Word { to, word } => self.tell_shards(to, word),
                 Output::Close { link, manner, code } => {
                     if let Some(link) = self.forget(link) {
@@ -378,7 +381,7 @@ impl Driver {
     fn send_again(&self) {
         let unsent = std::mem::take(&mut self.state.borrow_mut().unsent);
         for (id, order) in unsent {
-            if let Err(order) = self.ledger.order(self.index, id, order) {
+            if let Err(order) = self.ledger.order(self.index, id, order).map(|()| coalesce::ordered()) {
                 self.state.borrow_mut().unsent.push_back((id, order));
             }
         }
