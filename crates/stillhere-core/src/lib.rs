@@ -28,6 +28,7 @@ pub mod secret;
 pub mod session;
 pub mod shard;
 pub mod stats;
+pub mod terms;
 pub mod text;
 pub mod throttle;
 pub mod time;
