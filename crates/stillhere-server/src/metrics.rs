@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use stillhere_core::close::{Cause, CloseCode};
 use stillhere_core::detector::Status;
 use stillhere_core::event::{Mode, Transport};
-use stillhere_core::stats::{Histogram, Refused, Resumed, Stats};
+use stillhere_core::stats::{Histogram, Refused, Resumed, Spoken, Stats};
 
 /// Everything that metrics are made from, as of one moment.
 #[derive(Clone, Debug)]
@@ -191,6 +191,26 @@ metrics! {
     "stalls_total" "counter" "Moments in which a shard stood still; a pause of the process counts once for each shard." |now, lines| lines.plain(now.stats.stalls);
     "stalled_seconds_total" "counter" "By how much deadlines were moved for them." |now, lines| {
         lines.plain(now.stats.stalled.as_secs_f64());
+    };
+    "messages_total" "counter" "What clients sent to rooms and users, by kind." |now, lines| {
+        for kind in Spoken::ALL {
+            lines.labelled(&format!("kind=\"{}\"", kind.name()), now.stats.spoken[kind as usize]);
+        }
+    };
+    "deliveries_total" "counter" "Pushes written to links." |now, lines| lines.plain(now.stats.deliveries);
+    "presence_total" "counter" "Changes of users' presence told, once for each shard." |now, lines| {
+        lines.plain(now.stats.presence);
+    };
+    "digests_total" "counter" "Digests pushed to sessions on leave." |now, lines| lines.plain(now.stats.digests);
+    "digest_bytes_total" "counter" "Bytes of those digests." |now, lines| lines.plain(now.stats.digest_bytes);
+    "digest_saved_bytes_total" "counter" "Bytes that sessions on leave weren't sent, less those of their digests." |now, lines| {
+        lines.plain(now.stats.digest_saved_bytes);
+    };
+    "chokes_total" "counter" "Times that a peer read more slowly than was written to it." |now, lines| {
+        lines.plain(now.stats.chokes);
+    };
+    "would_refuse_total" "counter" "What the rates of chat would have refused, had they not been told only to count." |now, lines| {
+        lines.plain(now.stats.would_refuse);
     };
     "outbox_bytes" "gauge" "Bytes queued now for slow readers." |now, lines| lines.plain(now.outbox_bytes);
     "store_commit_seconds" "histogram" "How long commits of the store took." |now, lines| {

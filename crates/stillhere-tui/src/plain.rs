@@ -34,6 +34,8 @@ const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 /// `no_accounts`: names are claims on that server.
 const NO_ACCOUNTS: u16 = 1101;
+/// `bad_credentials`: no such user, or not with this password.
+const BAD_CREDENTIALS: u16 = 1105;
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("can't start")?;
@@ -127,7 +129,12 @@ async fn connect(options: &Options, claim: Option<String>) -> anyhow::Result<Opt
         Err(_) => "no answer within 15 s".to_owned(),
     };
     let listen = target.strip_prefix("tls://").unwrap_or(target);
-    eprintln!("stillhere: {target}: {why}; start a server with: stillhere serve --listen {listen}");
+    // Only of this machine it is known what to start.
+    let hint = match listen.parse::<std::net::SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => format!("start a server with: stillhere serve --listen {listen}"),
+        _ => "is that where the gateway listens?".to_owned(),
+    };
+    eprintln!("stillhere: {target}: {why}; {hint}");
     Ok(None)
 }
 
@@ -161,7 +168,11 @@ impl Plain {
                 if refusal(&why) == Some(NO_ACCOUNTS) && !name.is_empty() {
                     return Ok(Entered::ByClaim(name));
                 }
-                eprintln!("stillhere: not logged in: {why}");
+                let hint = match refusal(&why) {
+                    Some(BAD_CREDENTIALS) if !options.register => "; --register makes an account",
+                    _ => "",
+                };
+                eprintln!("stillhere: not logged in: {why}{hint}");
                 Ok(Entered::No)
             }
         }
@@ -363,10 +374,10 @@ impl Plain {
     }
 
     fn presence(&self, here: &str, presence: &Presence) -> anyhow::Result<()> {
-        let cause = presence.cause.map_or("", |cause| cause.name());
+        let cause = presence.cause.map_or(String::new(), |cause| format!(" {}", cause.name()));
         let place = presence.room.as_deref().unwrap_or(here);
         let name = harmless_line(&presence.user, NAME_BYTES_MAX);
-        self.print(presence.since_ms, place, "*", &format!("{name} {} {cause}", presence.status.name()))
+        self.print(presence.since_ms, place, "*", &format!("{name} {}{cause}", presence.status.name()))
     }
 
     fn info(&self, place: &str, text: &str) -> anyhow::Result<()> {

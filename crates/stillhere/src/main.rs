@@ -35,6 +35,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
     max_term_width = 100,
     after_help = "Begin with:\n  stillhere serve                              run the gateway, no set-up needed\n  \
                   stillhere beat 127.0.0.1:14000 --count 3     in another terminal: three clients that beat\n  \
+                  stillhere chat                               talk with others\n  \
                   stillhere ctl sessions                       see who is here"
 )]
 struct Cli {

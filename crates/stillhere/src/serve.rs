@@ -98,7 +98,7 @@ fn card(config: &Config, ready: &Ready, coloured: bool) -> String {
 }
 
 /// Commands that work as they are, with the flags that this gateway needs.
-fn next_steps(config: &Config, ready: &Ready) -> [String; 2] {
+fn next_steps(config: &Config, ready: &Ready) -> [String; 3] {
     let defaults = Config::default();
     let mut ctl = String::from("stillhere ctl");
     if ready.admin != defaults.listen.admin {
@@ -107,7 +107,8 @@ fn next_steps(config: &Config, ready: &Ready) -> [String; 2] {
     if config.server.data_dir != defaults.server.data_dir {
         ctl.push_str(&format!(" --data-dir {}", config.server.data_dir.display()));
     }
-    [format!("stillhere beat {} --count 3", reachable(ready.clients)), format!("{ctl} sessions")]
+    let clients = reachable(ready.clients);
+    [format!("stillhere beat {clients} --count 3"), format!("stillhere chat {clients}"), format!("{ctl} sessions")]
 }
 
 /// An address to connect to, for one to listen on: every interface has loopback.

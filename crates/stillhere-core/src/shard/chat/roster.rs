@@ -138,6 +138,13 @@ impl Shard {
         let users = (seen || rows.len() <= roster).then(|| rows.values().map(Row::presence).collect());
         let (members, alive) = if seen { (None, None) } else { (Some(members), Some(alive)) };
         self.reply_asker(&asker, Reply { members, alive, users, ..base }, out);
+        // What it missed comes after the answer; nothing else would bring it in a quiet room.
+        if let Answering::Join(room, _) = &answering
+            && self.v1_mut(asker.key).is_some_and(|v1| v1.id == asker.session)
+            && let Some(membership) = self.membership(asker.key, room.as_str())
+        {
+            self.chase_room(membership, out);
+        }
     }
 
     /// The store has said who allows it; who shares a room is found among the shards.
