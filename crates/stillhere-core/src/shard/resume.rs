@@ -263,6 +263,7 @@ impl Shard {
             last_act: None,
             pushes: 0,
             acked: 0,
+            counts_anew: origin.previous.is_some(),
             rtt_us: None,
             ask: None,
             asks: 0,
@@ -328,6 +329,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(key as usize) else { return Flow::Closed };
         let stretched = session.watch().interval().saturating_sub(base).max(base);
         let Some(v1) = session.v1_part_mut() else { return Flow::Closed };
+        // Whoever shows the secret before the current hasn't got the welcome with which counting began again.
+        let other_count = v1.counts_anew && !claim.secret.matches(&v1.secret);
         v1.previous = Some(claim.secret);
         v1.secret = secret.hash();
         v1.proven = false;
@@ -340,6 +343,7 @@ impl Shard {
             chat.choked_at = None;
         }
         let rest = match v1.replay.as_deref() {
+            _ if other_count => None,
             Some(replay) => replay.after(greeting.count),
             None => (greeting.count == v1.pushes).then(Vec::new),
         };

@@ -324,7 +324,7 @@ impl Shard {
         // What has gathered goes out by the old count.
         self.flush_rooms_of(key, at, out);
         let Some(v1) = self.v1_mut(key) else { return };
-        (v1.pushes, v1.acked, v1.replay) = (0, 0, None);
+        (v1.pushes, v1.acked, v1.replay, v1.counts_anew) = (0, 0, None, true);
         let Some(chat) = v1.chat.as_deref_mut() else { return };
         chat.mail.delivered = chat.mail.mailbox.handled;
         let memberships = chat.rooms.clone();

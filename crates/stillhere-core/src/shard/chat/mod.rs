@@ -12,6 +12,8 @@
 //! - `room`: a room's data
 
 mod asks;
+#[cfg(test)]
+mod books;
 mod deliver;
 mod digest;
 mod enter;
