@@ -120,7 +120,7 @@ impl Shard {
             if member.reach != Reach::Now {
                 continue;
             }
-            let fresh = has_messages && member.delivered + 1 == batch.first && !member.fetching && !member.held;
+            let fresh = has_messages && member.delivered + 1 == batch.first && !member.fetching && member.held == 0;
             if fresh {
                 member.delivered = last;
             } else if has_messages {
@@ -193,7 +193,10 @@ impl Shard {
         // What has gathered isn't missing yet.
         let gathered = u64::from(room.batch.message_count);
         let Some(member) = room.members.get_mut(membership.place as usize) else { return };
-        if member.reach != Reach::Now || member.fetching || member.held || member.delivered >= head - gathered.min(head)
+        if member.reach != Reach::Now
+            || member.fetching
+            || member.held > 0
+            || member.delivered >= head - gathered.min(head)
         {
             return;
         }
@@ -225,7 +228,7 @@ impl Shard {
         };
         member.fetching = false;
         // It may have gone on leave meanwhile, or its new join is to be answered first.
-        if member.reach != Reach::Now || member.held {
+        if member.reach != Reach::Now || member.held > 0 {
             return;
         }
         if let Extract::Next { frames, count, reached } = page {
@@ -250,7 +253,7 @@ impl Shard {
     pub(super) fn let_go(&mut self, key: u32, room: &str, out: &mut Outputs) {
         let Some(membership) = self.membership(key, room) else { return };
         if let Some(member) = self.member_mut(membership) {
-            member.held = false;
+            member.held = member.held.saturating_sub(1);
             self.chase_room(membership, out);
         }
     }

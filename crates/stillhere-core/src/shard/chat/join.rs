@@ -100,8 +100,13 @@ impl Shard {
         if carried {
             return self.chase_room(membership, out);
         }
+        let mut head = head;
         if let Some(member) = self.member_mut(membership) {
-            member.held = true;
+            member.held = member.held.saturating_add(1);
+            if after.is_none() {
+                // What it still lacks from an earlier join comes, too.
+                head = head.min(member.delivered);
+            }
         }
         let RoomState { topic, public, radius } = state;
         let details = JoinDetails { head, trimmed, role, topic, public, radius };
@@ -151,7 +156,7 @@ impl Shard {
         let reach = self.chat(key).map_or(Reach::Nowhere, |chat| chat.reach);
         let Some(room) = self.lobby.rooms.get_mut(index as usize) else { return Membership { room: index, place: 0 } };
         let place = room.members.len() as u32;
-        room.members.push(Member { key, reach, fetching: false, held: false, delivered });
+        room.members.push(Member { key, reach, fetching: false, held: 0, delivered });
         room.digesting += usize::from(gets_digests(reach));
         let membership = Membership { room: index, place };
         if let Some(chat) = self.chat_mut(key) {

@@ -141,8 +141,13 @@ impl Shard {
 
     fn removed(&mut self, stream: StreamId, user: &Name, frame: &bytes::Bytes, at: Time, out: &mut Outputs) {
         self.flush_stream(stream, at, out);
-        let keys = self.keys_in(stream);
-        self.push_at_once(&keys, frame, out);
+        let (own, others): (Vec<u32>, Vec<u32>) =
+            self.keys_in(stream).into_iter().partition(|key| self.chat(*key).is_some_and(|chat| chat.user == *user));
+        self.push_at_once(&others, frame, out);
+        for key in own {
+            // Who is put out must know, be it when it comes back.
+            self.push_to(key, frame, 1, 0, out);
+        }
         let Some(index) = self.lobby.by_stream.get(&stream).copied() else { return };
         for key in self.sessions_of(user) {
             let membership = self.chat(key).and_then(|chat| chat.rooms.iter().find(|m| m.room == index).copied());

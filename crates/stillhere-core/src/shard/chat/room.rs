@@ -48,8 +48,8 @@ pub(super) struct Member {
     pub(super) reach: Reach,
     /// Whether a page is under way, or to be asked for again soon.
     pub(super) fetching: bool,
-    /// Whether its `join` is still to be answered: what it missed comes behind the answer.
-    pub(super) held: bool,
+    /// How many `join`s are still to be answered: what it missed comes behind the answers.
+    pub(super) held: u16,
     /// The seq up to which everything was pushed.
     pub(super) delivered: u64,
 }

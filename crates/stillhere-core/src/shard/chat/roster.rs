@@ -129,11 +129,18 @@ impl Shard {
 
     /// What a session missed in a room comes behind the answer to its join.
     fn answer_join(&mut self, asker: &Asker, room: &Name, reply: Reply<'_>, out: &mut Outputs) {
-        self.reply_asker(asker, reply, out);
         let same = |session: &Session| session.v1_part().is_some_and(|v1| v1.id == asker.session);
-        if self.sessions.get(asker.key as usize).is_some_and(same) {
-            self.let_go(asker.key, room.as_str(), out);
+        if !self.sessions.get(asker.key as usize).is_some_and(same) {
+            return;
         }
+        if self.membership(asker.key, room.as_str()).is_none() {
+            // What it heard of that came before this answer, and must not be contradicted by it.
+            let refusal = ErrorCode::NOT_IN_ROOM.because("you left the room again before this was answered");
+            self.refuse_asker(asker, refusal, None, out);
+            return;
+        }
+        self.reply_asker(asker, reply, out);
+        self.let_go(asker.key, room.as_str(), out);
     }
 
     fn answer_gathering(&mut self, gathering: Gathering, out: &mut Outputs) {

@@ -332,7 +332,11 @@ impl Client {
         match body["op"].as_str().unwrap() {
             "welcome" => self.hear_welcome(body),
             "ok" => {
-                if let Some((room, after)) = body["re"].as_u64().and_then(|id| self.joins.remove(&id)) {
+                let joined = body["re"].as_u64().and_then(|id| self.joins.remove(&id));
+                // Only the newest join of a room says from where it is to go on.
+                if let Some((room, after)) = joined
+                    && self.joins.values().all(|(other, _)| *other != room)
+                {
                     let from = after.unwrap_or(u64::MAX).min(body["head"].as_u64().unwrap());
                     self.rooms.insert(room, Standing::In(from));
                 }
