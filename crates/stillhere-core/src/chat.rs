@@ -30,7 +30,7 @@ pub struct Chat {
     pub(crate) entered_ms: u64,
     /// In which rooms of the shard.
     pub(crate) rooms: Vec<Membership>,
-    /// In which rooms it was in the shard that it comes from.
+    /// In which rooms it was in the shard that it comes from, until it is in them here.
     pub(crate) carried: Vec<Carried>,
     pub(crate) mail: Mail,
     pub(crate) reach: Reach,
@@ -55,6 +55,8 @@ pub(crate) struct Carried {
     pub(crate) room: Name,
     pub(crate) delivered: u64,
     pub(crate) at: Option<Point>,
+    /// Whether the store was asked to let it in here.
+    pub(crate) asked: bool,
 }
 
 /// How far a session has its user's mailbox.
@@ -63,8 +65,10 @@ pub(crate) struct Mail {
     pub(crate) mailbox: Mailbox,
     /// The position up to which everything was pushed.
     pub(crate) delivered: u64,
-    /// Whether a page is under way.
+    /// Whether a page is under way, or to be asked for again soon.
     pub(crate) fetching: bool,
+    /// Whether the store has told that the mailbox's news come to this shard for this session.
+    pub(crate) subscribed: bool,
 }
 
 /// A user that this one watches.
@@ -84,7 +88,7 @@ impl Chat {
             entered_ms,
             rooms: Vec::new(),
             carried: Vec::new(),
-            mail: Mail { mailbox, delivered: mailbox.handled, fetching: false },
+            mail: Mail { mailbox, delivered: mailbox.handled, fetching: false, subscribed: true },
             reach: Reach::Now,
             choked_at: None,
             signals: Bucket::default(),
@@ -92,6 +96,11 @@ impl Chat {
             requests: Bucket::default(),
             watching: Vec::new(),
         }
+    }
+
+    /// Whether it is on its way into this room, which it was in elsewhere.
+    pub(crate) fn carries(&self, room: &str) -> bool {
+        self.carried.iter().any(|carried| carried.room.as_str() == room)
     }
 
     /// Rebases its times from one shard's clock to another's. What was used up of rates is forgiven.

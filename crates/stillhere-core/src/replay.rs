@@ -76,6 +76,13 @@ impl Replay {
         (skip == 0).then_some(rest)
     }
 
+    /// What is kept says nothing any more of how far a mailbox was handled: it was another user's.
+    pub fn forget_mail(&mut self) {
+        for entry in &mut self.entries {
+            entry.mail = 0;
+        }
+    }
+
     /// Forgets everything and counts from 0.
     pub fn clear(&mut self) {
         *self = Replay::default();

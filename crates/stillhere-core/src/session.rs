@@ -109,6 +109,8 @@ pub struct V1 {
     pub pushes: u64,
     /// Pushes the client has handled.
     pub acked: u64,
+    /// Whether counting has begun again with a welcome that may not have arrived: who hasn't got it counts as before.
+    pub(crate) counts_anew: bool,
     /// The last round trip measured, in microseconds.
     pub rtt_us: Option<u32>,
     /// The server's last request for a beat that wasn't answered: its id, and when it was sent.

@@ -340,7 +340,7 @@ impl Shard {
         }
         self.stats.links[link.traits.transport() as usize][link.mode as usize] -= 1;
         self.stats.partial_bytes -= link.kept_bytes() as u64;
-        self.waiting.remove(&id);
+        self.wait_no_more(id, at);
         let mut closed = Closed {
             identity: None,
             peer: link.peer,

@@ -8,7 +8,8 @@
 //! passes meanwhile (the *stall guard*). All times inside are of that clock.
 //!
 //! - `links`: what arrives on a link, until it is known what the link speaks
-//! - `legacy`, `v1`: the two modes; `resume`: how v1 sessions begin, go on and return
+//! - `legacy`, `v1`: the two modes; `resume`: how v1 sessions begin, go on and return;
+//!   `waiting`: hellos that others must answer first
 //! - `sessions`: what both have in common: signs of life, deadlines, ends
 //! - `chat`: users, rooms, messages and presence
 //! - `slots`: where links and sessions stand; `wheel`: when to look at what
@@ -25,6 +26,7 @@ mod slots;
 mod suspects;
 mod v1;
 mod view;
+mod waiting;
 mod wheel;
 
 use std::collections::HashMap;
@@ -45,10 +47,10 @@ use chat::Lobby;
 pub use chat::{FarSignal, PresenceNews, Question, Row, Standing, UserView, Word};
 use links::Link;
 use remembered::Remembered;
-use resume::Waiting;
 use slots::Slots;
 use suspects::Suspects;
 pub use view::{Filter, Page, Pid, SessionView};
+use waiting::Waiting;
 pub use wheel::LOOK_LATE_MAX;
 use wheel::{Entry, Wheel};
 

@@ -3,13 +3,11 @@
 //! A secret is rotated at every welcome. The one before stays valid until a frame on the new link proves that the
 //! welcome has arrived; shown after that, it is refused, counted and noted, but ends nothing.
 
-use std::borrow::Cow;
 use std::time::Duration;
 
 use crate::close::{Cause, CloseCode};
 use crate::event::{Answer, Claim, Identity, Keepsake, LinkId, Manner, Note, Output, Outputs, Stale};
 use crate::limits::INTERVAL_MIN;
-use crate::name::Name;
 use crate::secret::{Secret, SecretHash, SessionId};
 use crate::session::{Moved, Session, V1, clamp_interval};
 use crate::stats::{Refused, Resumed};
@@ -21,55 +19,7 @@ use crate::wire::message::{BeatTerms, LimitTerms, RequestId, ResumeTerms, Server
 use super::Shard;
 use super::chat::{Arrival, Entrance};
 use super::links::{Ending, Fate, Flow, Link};
-
-/// A hello that waits for the other shards, or for the store.
-#[derive(Debug)]
-pub(super) struct Waiting {
-    greeting: Greeting<'static>,
-    stage: Stage,
-    /// Bytes that came after the hello.
-    backlog: Vec<u8>,
-}
-
-/// What a hello waits for.
-#[derive(Debug)]
-enum Stage {
-    /// Whether another shard has the session.
-    Claimed(Claim),
-    /// Who the user is.
-    Entering { origin: Origin, asked: Option<Resumed> },
-}
-
-/// What a hello asked for, apart from the proof.
-#[derive(Debug)]
-struct Greeting<'a> {
-    re: Option<RequestId<'a>>,
-    client: Option<Cow<'a, str>>,
-    user: Option<Cow<'a, str>>,
-    interval: Option<Duration>,
-    token: Option<Cow<'a, str>>,
-    /// How many pushes the client has received in the session it wants back.
-    count: u64,
-}
-
-impl Greeting<'_> {
-    fn into_owned(self) -> Greeting<'static> {
-        fn owned(text: Cow<'_, str>) -> Cow<'static, str> {
-            Cow::Owned(text.into_owned())
-        }
-        Greeting {
-            re: self.re.map(|re| match re {
-                RequestId::Number(number) => RequestId::Number(number),
-                RequestId::Text(text) => RequestId::Text(owned(text)),
-            }),
-            client: self.client.map(owned),
-            user: self.user.map(owned),
-            interval: self.interval,
-            token: self.token.map(owned),
-            count: self.count,
-        }
-    }
-}
+use super::waiting::{Greeting, Origin, Stage};
 
 impl Shard {
     pub(super) fn hello(
@@ -124,25 +74,7 @@ impl Shard {
         }
     }
 
-    /// Keeps a hello, and what comes behind it, until somebody has answered.
-    fn wait_for(&mut self, id: LinkId, greeting: Greeting<'_>, stage: Stage) {
-        let waiting = Waiting { greeting: greeting.into_owned(), stage, backlog: Vec::new() };
-        self.waiting.insert(id, Box::new(waiting));
-        if let Some(link) = self.link_mut(id) {
-            link.traits = link.traits.waiting(true);
-        }
-    }
-
-    /// What waited on a link, which waits no longer.
-    fn waited(&mut self, id: LinkId) -> Option<Waiting> {
-        let waiting = self.waiting.remove(&id)?;
-        if let Some(link) = self.link_mut(id) {
-            link.traits = link.traits.waiting(false);
-        }
-        Some(*waiting)
-    }
-
-    fn conclude(
+    pub(super) fn conclude(
         &mut self,
         id: LinkId,
         greeting: Greeting<'_>,
@@ -159,7 +91,7 @@ impl Shard {
         }
     }
 
-    fn verify(&mut self, claim: &Claim) -> Verdict {
+    pub(super) fn verify(&mut self, claim: &Claim) -> Verdict {
         let identity = Identity::V1(claim.session);
         if let Some(key) = self.find(&identity)
             && let Some(v1) = self.v1_mut(key)
@@ -212,7 +144,7 @@ impl Shard {
     }
 
     /// Takes a session in that comes from another shard; it has no link yet.
-    fn adopt(&mut self, moved: Moved, at: Time, out: &mut Outputs) -> Option<u32> {
+    pub(super) fn adopt(&mut self, moved: Moved, at: Time, out: &mut Outputs) -> Option<u32> {
         let Moved { mut session, now } = moved;
         session.rebase(now, at);
         let (identity, peer) = session.v1_part().map(|v1| (Identity::V1(v1.id), v1.peer))?;
@@ -223,102 +155,6 @@ impl Shard {
         self.arm_session(key);
         self.settle_in(key, at, out);
         Some(key)
-    }
-
-    /// The other shards have answered.
-    pub(super) fn answered(&mut self, id: LinkId, answer: Answer, at: Time, out: &mut Outputs) {
-        let claimed = self.waiting.get(&id).is_some_and(|waiting| matches!(waiting.stage, Stage::Claimed(_)));
-        let waited = if claimed { self.waited(id) } else { None };
-        let Some(Waiting { greeting, stage: Stage::Claimed(claim), backlog }) = waited else {
-            return self.answered_in_vain(answer, at, out);
-        };
-        let flow = match answer {
-            // It may have come here while the others were asked.
-            Answer::Unknown => {
-                let verdict = self.verify(&claim);
-                self.conclude(id, greeting, &claim, verdict, at, out)
-            }
-            Answer::Refused(stale) => self.begin_refused(id, greeting, &claim, stale, at, out),
-            Answer::Remembered(keepsake) => self.begin_again(id, greeting, *keepsake, &claim, at, out),
-            Answer::Live(moved) => match self.adopt(*moved, at, out) {
-                Some(key) => self.take_up(id, greeting, key, &claim, at, out),
-                None => Flow::Closed,
-            },
-        };
-        self.go_on(id, flow, &backlog, at, out);
-    }
-
-    /// What came behind a hello is handled now, or waits for the next answer.
-    fn go_on(&mut self, id: LinkId, flow: Flow, backlog: &[u8], at: Time, out: &mut Outputs) {
-        match flow {
-            Flow::On => self.frames(id, backlog, at, out),
-            Flow::Wait => self.keep_for_later(id, backlog, at, out),
-            Flow::Closed => {}
-        }
-    }
-
-    /// The store has said who the user is; whether the hello still waited for it.
-    pub(super) fn hello_goes_on(&mut self, id: LinkId, entrance: Entrance, at: Time, out: &mut Outputs) -> bool {
-        let Some(Waiting { greeting, stage: Stage::Entering { origin, asked }, backlog }) = self.waited(id) else {
-            return false;
-        };
-        let flow = self.settle(id, greeting, origin, asked, Some(entrance), at, out);
-        self.go_on(id, flow, &backlog, at, out);
-        true
-    }
-
-    /// The store has refused who the user claims to be.
-    pub(super) fn hello_refused(&mut self, id: LinkId, refused: crate::ledger::Refused, at: Time, out: &mut Outputs) {
-        let Some(Waiting { greeting, stage: Stage::Entering { origin, .. }, backlog }) = self.waited(id) else {
-            return;
-        };
-        let crate::ledger::Refused { refusal, retry, close } = refused;
-        self.refuse(id, greeting.re, refusal, retry, out);
-        if let Some(code) = close {
-            let retry_ms = retry.map(|retry| retry.as_millis() as u64);
-            let ending =
-                Ending { code: Some(code), cause: Cause::Limit, manner: Manner::Gently, retry_ms, fate: Fate::Forget };
-            return self.close(id, ending, at, out);
-        }
-        // Who shall come again must find what it came for.
-        if let (Some(secret), true) = (origin.previous, retry.is_some()) {
-            let keepsake = Keepsake {
-                session: origin.session,
-                secret,
-                previous: None,
-                generation: origin.generation,
-                user: origin.user,
-                account: origin.account,
-                client: origin.client,
-                interval: greeting.interval.unwrap_or(self.terms.interval),
-                closed: origin.returned,
-            };
-            let max = self.terms.limits.remembered;
-            self.remembered.insert(Identity::V1(origin.session), Some(keepsake), at, max, |_| {});
-        }
-        self.frames(id, &backlog, at, out);
-    }
-
-    /// The link ended while the others were asked. What they gave stays here until the client comes again.
-    fn answered_in_vain(&mut self, answer: Answer, at: Time, out: &mut Outputs) {
-        match answer {
-            Answer::Unknown | Answer::Refused(_) => {}
-            Answer::Live(moved) => drop(self.adopt(*moved, at, out)),
-            Answer::Remembered(keepsake) => {
-                let max = self.terms.limits.remembered;
-                self.remembered.insert(Identity::V1(keepsake.session), Some(*keepsake), at, max, |_| {});
-            }
-        }
-    }
-
-    /// Bytes that come while a link waits are kept, up to one frame's worth: its client speaks before it was welcomed.
-    pub(super) fn keep_for_later(&mut self, id: LinkId, bytes: &[u8], at: Time, out: &mut Outputs) {
-        let max = self.terms.limits.frame_bytes as usize;
-        let Some(waiting) = self.waiting.get_mut(&id) else { return };
-        if waiting.backlog.len() + bytes.len() > max {
-            return self.close_link(id, CloseCode::RateLimited, Manner::Gently, at, out);
-        }
-        waiting.backlog.extend_from_slice(bytes);
     }
 
     /// A new session.
@@ -338,7 +174,7 @@ impl Shard {
     }
 
     /// A session from what was remembered: closed before, or cut off by a restart of the server.
-    fn begin_again(
+    pub(super) fn begin_again(
         &mut self,
         id: LinkId,
         mut greeting: Greeting<'_>,
@@ -381,8 +217,8 @@ impl Shard {
         match self.arrival(greeting.user.as_deref(), greeting.token.as_deref(), origin.account.clone()) {
             Ok(Arrival::Nobody) => self.settle(id, greeting, origin, asked, None, at, out),
             Ok(Arrival::Ask(user, proof)) => {
-                self.wait_for(id, greeting, Stage::Entering { origin, asked });
-                self.order_for_hello(id, user, proof, out);
+                let Some(order) = self.order_for_hello(id, user, proof, out) else { return Flow::Closed };
+                self.wait_for(id, greeting, Stage::Entering { order, origin, asked });
                 Flow::Wait
             }
             Err(refusal) => self.refuse(id, greeting.re, refusal, None, out),
@@ -391,7 +227,7 @@ impl Shard {
 
     /// Puts a session on its first link here and welcomes it.
     #[expect(clippy::too_many_arguments, reason = "what was asked, what is known, and what was answered")]
-    fn settle(
+    pub(super) fn settle(
         &mut self,
         id: LinkId,
         greeting: Greeting<'_>,
@@ -406,6 +242,7 @@ impl Shard {
         {
             let release = self.release_order(mailbox.stream);
             out.list.push(release);
+            self.put_back(origin, greeting.interval, at);
             return self.close_flapping(id, at, out);
         }
         let Some(peer) = self.peer_of(id) else { return Flow::Closed };
@@ -426,6 +263,7 @@ impl Shard {
             last_act: None,
             pushes: 0,
             acked: 0,
+            counts_anew: origin.previous.is_some(),
             rtt_us: None,
             ask: None,
             asks: 0,
@@ -462,7 +300,7 @@ impl Shard {
     }
 
     /// A live session goes on with this link; the old one, if it still hangs, is closed and can end nothing any more.
-    fn take_up(
+    pub(super) fn take_up(
         &mut self,
         id: LinkId,
         greeting: Greeting<'_>,
@@ -476,6 +314,8 @@ impl Shard {
         if user.is_some_and(|user| self.flaps(&user, at)) {
             return self.close_flapping(id, at, out);
         }
+        // What has gathered belongs to the old link and its count.
+        self.flush_rooms_of(key, at, out);
         match self.sessions.get(key as usize).and_then(Session::link) {
             Some(old) => self.close(old, Ending::replaced(), at, out),
             None => {
@@ -489,6 +329,8 @@ impl Shard {
         let Some(session) = self.sessions.get_mut(key as usize) else { return Flow::Closed };
         let stretched = session.watch().interval().saturating_sub(base).max(base);
         let Some(v1) = session.v1_part_mut() else { return Flow::Closed };
+        // Whoever shows the secret before the current hasn't got the welcome with which counting began again.
+        let other_count = v1.counts_anew && !claim.secret.matches(&v1.secret);
         v1.previous = Some(claim.secret);
         v1.secret = secret.hash();
         v1.proven = false;
@@ -496,7 +338,12 @@ impl Shard {
         v1.peer = peer;
         v1.ask = None;
         v1.steady = 0;
+        if let Some(chat) = v1.chat.as_deref_mut() {
+            // It was the old link that didn't take what was queued.
+            chat.choked_at = None;
+        }
         let rest = match v1.replay.as_deref() {
+            _ if other_count => None,
             Some(replay) => replay.after(greeting.count),
             None => (greeting.count == v1.pushes).then(Vec::new),
         };
@@ -567,7 +414,7 @@ impl Shard {
     }
 
     /// A wrong or proven-old secret: it is counted against the address, and the client gets a session of its own.
-    fn begin_refused(
+    pub(super) fn begin_refused(
         &mut self,
         id: LinkId,
         greeting: Greeting<'_>,
@@ -643,20 +490,8 @@ impl Shard {
 /// When a user whose links come and go too often may come back.
 const FLAPPING_RETRY: Duration = Duration::from_secs(30);
 
-/// What a new session starts from.
-#[derive(Debug)]
-struct Origin {
-    session: SessionId,
-    generation: u32,
-    previous: Option<SecretHash>,
-    user: Option<Box<str>>,
-    account: Option<Name>,
-    client: Option<Box<str>>,
-    returned: bool,
-}
-
 /// What a claim comes to in this shard.
-enum Verdict {
+pub(super) enum Verdict {
     Live(u32),
     Remembered,
     Refused(Stale),

@@ -1,5 +1,6 @@
 //! The shard in virtual time, through one harness: a world that feeds inputs and wakes the shard exactly when it asks.
 
+mod chat;
 mod invariants;
 mod legacy;
 mod limits;

@@ -86,6 +86,7 @@ impl Shard {
         v1.steady = v1.steady.saturating_add(u8::from(!heard.early));
         if !v1.proven {
             v1.proven = true;
+            v1.counts_anew = false;
             self.keep(key, out);
         }
         Flow::On

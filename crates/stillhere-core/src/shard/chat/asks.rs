@@ -16,7 +16,7 @@ use crate::wire::error::{ErrorCode, Refusal};
 use crate::wire::message::RequestId;
 use crate::wire::push::Reply;
 
-use super::orders::{Asker, Then};
+use super::orders::{Asker, BUSY_RETRY, Then};
 use super::roster::Answering;
 use super::{Question, Shard};
 use crate::shard::links::Flow;
@@ -135,10 +135,11 @@ impl Shard {
             Ask::Part { .. } | Ask::Unwatch(_) => None,
             _ => self.chat_mut(key).and_then(|chat| chat.requests.take(&limits.requests, at).err()),
         };
+        // Only what its members may send uses up what a room may have.
         let in_room = match ask {
-            Ask::Say { room, .. } | Ask::Signal { room, .. } => {
-                let index = self.lobby.by_name.get(&**room).copied();
-                let room = index.and_then(|index| self.lobby.rooms.get_mut(index as usize));
+            Ask::Say { room, .. } | Ask::Signal { room, .. } if wait.is_none() || limits.dry_run => {
+                let membership = self.membership(key, room);
+                let room = membership.and_then(|place| self.lobby.rooms.get_mut(place.room as usize));
                 room.and_then(|room| room.traffic.take(&limits.room_traffic, at).err())
             }
             _ => None,
@@ -183,7 +184,7 @@ impl Shard {
         out: &mut Outputs,
     ) -> Flow {
         let Some(membership) = self.membership(asker.key, room) else {
-            return self.refuse_asker(&asker, not_in_room(), None, out);
+            return self.refuse_outsider(&asker, room, out);
         };
         let draft = match self.draft(&asker, &words) {
             Ok(draft) => draft,
@@ -220,7 +221,7 @@ impl Shard {
         out: &mut Outputs,
     ) -> Flow {
         let Some(membership) = self.membership(asker.key, room) else {
-            return self.refuse_asker(asker, not_in_room(), None, out);
+            return self.refuse_outsider(asker, room, out);
         };
         let max = self.terms.chat.data_bytes;
         if data.get().len() > max {
@@ -246,11 +247,20 @@ impl Shard {
         Flow::On
     }
 
+    /// It isn't in the room; perhaps not yet.
+    fn refuse_outsider(&mut self, asker: &Asker, room: &str, out: &mut Outputs) -> Flow {
+        if self.chat(asker.key).is_some_and(|chat| chat.carries(room)) {
+            let refusal = ErrorCode::BUSY.because("the session is still on its way into this room");
+            return self.refuse_asker(asker, refusal, Some(BUSY_RETRY), out);
+        }
+        self.refuse_asker(asker, ErrorCode::NOT_IN_ROOM.because("join the room first"), None, out)
+    }
+
     /// Whether the session may read what was said there: it must be in the room.
     fn may_read(&mut self, asker: &Asker, place: &Place, out: &mut Outputs) -> Result<(), Flow> {
         match place {
             Place::Room(room) if self.membership(asker.key, room.as_str()).is_none() => {
-                Err(self.refuse_asker(asker, not_in_room(), None, out))
+                Err(self.refuse_outsider(asker, room.as_str(), out))
             }
             Place::Room(_) | Place::User(_) => Ok(()),
         }
@@ -265,7 +275,7 @@ impl Shard {
             }
             Some(Place::Room(room)) => {
                 if self.membership(asker.key, room.as_str()).is_none() {
-                    return self.refuse_asker(&asker, not_in_room(), None, out);
+                    return self.refuse_outsider(&asker, room.as_str(), out);
                 }
                 self.gather(asker, Answering::Who, Question::Rooms(vec![room]), at, out);
                 Flow::On
@@ -284,10 +294,6 @@ impl Shard {
         let rooms = chat.rooms.iter().filter_map(|membership| self.room(membership.room));
         rooms.map(|room| room.name.clone()).collect()
     }
-}
-
-fn not_in_room() -> Refusal {
-    ErrorCode::NOT_IN_ROOM.because("join the room first")
 }
 
 fn too_long(what: &str, max: usize) -> Refusal {

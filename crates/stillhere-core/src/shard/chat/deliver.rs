@@ -16,7 +16,7 @@ use crate::wire::message::write_message;
 use crate::wire::push::Notice;
 
 use super::Shard;
-use super::orders::Pending;
+use super::orders::{Pending, Retry};
 use super::room::{Parcel, Room, gets_digests};
 use crate::shard::links::{Ending, Fate};
 
@@ -66,8 +66,8 @@ impl Shard {
 
     /// A room's batch has something in it: when it goes out depends on how busy the shard is.
     pub(super) fn gathers(&mut self, index: u32, at: Time) {
-        let Some(room) = self.lobby.rooms.get(index as usize) else { return };
-        if !self.lobby.gathered.contains(&index) {
+        let Some(room) = self.lobby.rooms.get_mut(index as usize) else { return };
+        if !std::mem::replace(&mut room.gathering, true) {
             self.lobby.gathered.push(index);
         }
         let wait = self.lobby.paid_at.since(at).min(GATHER_MAX);
@@ -82,9 +82,10 @@ impl Shard {
         self.lobby.flush_at = Time::NEVER;
         for index in std::mem::take(&mut self.lobby.gathered) {
             let wait = self.lobby.paid_at.since(at).min(GATHER_MAX);
-            let Some(room) = self.lobby.rooms.get(index as usize) else { continue };
+            let Some(room) = self.lobby.rooms.get_mut(index as usize) else { continue };
             let due = room.flushed_at + wait;
-            if due <= at {
+            if due <= at || room.batch.is_empty() {
+                room.gathering = false;
                 self.flush_room(index, at, out);
             } else {
                 self.lobby.gathered.push(index);
@@ -103,7 +104,9 @@ impl Shard {
         let mut members = std::mem::take(&mut room.members);
         room.flushed_at = at;
         let skipped = (batch.messages.len() + batch.volatile.len()) as u64;
-        room.gist.skipped += skipped;
+        if room.digesting > 0 {
+            room.gist.skipped += skipped;
+        }
         let last = batch.first + u64::from(batch.message_count.saturating_sub(1));
         let has_messages = batch.message_count > 0;
         // Most members get the same; the other parcels are made when somebody needs them.
@@ -117,7 +120,7 @@ impl Shard {
             if member.reach != Reach::Now {
                 continue;
             }
-            let fresh = has_messages && member.delivered + 1 == batch.first && !member.fetching;
+            let fresh = has_messages && member.delivered + 1 == batch.first && !member.fetching && member.held == 0;
             if fresh {
                 member.delivered = last;
             } else if has_messages {
@@ -190,22 +193,28 @@ impl Shard {
         // What has gathered isn't missing yet.
         let gathered = u64::from(room.batch.message_count);
         let Some(member) = room.members.get_mut(membership.place as usize) else { return };
-        if member.reach != Reach::Now || member.fetching || member.delivered >= head - gathered.min(head) {
+        if member.reach != Reach::Now
+            || member.fetching
+            || member.held > 0
+            || member.delivered >= head - gathered.min(head)
+        {
             return;
         }
         member.fetching = true;
         let (key, after) = (member.key, member.delivered);
         let Some(session) = self.v1_mut(key).map(|v1| v1.id) else { return };
-        let id = self.next_order(Pending::RoomPage { key, session, room: name });
+        let id = self.next_order(Pending::RoomPage { key, session, room: name, after });
         out.list.push(Output::Order { id, order: Order::Page { stream, after, limit: PAGE_MAX } });
     }
 
-    /// A page of what a member lacked.
+    /// A page of what a member lacked, asked for behind `after`.
+    #[expect(clippy::too_many_arguments, reason = "what was asked and what was answered")]
     pub(super) fn room_page(
         &mut self,
         key: u32,
         session: SessionId,
-        room: &Name,
+        room: Name,
+        after: u64,
         outcome: Result<Outcome, Refused>,
         at: Time,
         out: &mut Outputs,
@@ -213,30 +222,40 @@ impl Shard {
         let same = self.v1_mut(key).is_some_and(|v1| v1.id == session);
         let Some(membership) = self.membership(key, room.as_str()).filter(|_| same) else { return };
         self.flush_room(membership.room, at, out);
-        let head = self.lobby.rooms.get(membership.room as usize).map_or(0, |room| room.head);
         let Some(member) = self.member_mut(membership) else { return };
-        member.fetching = false;
-        let Ok(Outcome::Page(page)) = outcome else {
-            // The store has no time or no disk. The next message, or the client's return, asks again.
-            return;
+        let Some(page) = outcome.ok().and_then(|outcome| Extract::of(outcome, after, member.delivered)) else {
+            return self.retry(Retry::RoomPage { key, session, room }, at);
         };
-        // It may have gone on leave meanwhile, or have joined again from another place: then it is asked anew.
-        if member.reach != Reach::Now {
+        member.fetching = false;
+        // It may have gone on leave meanwhile, or its new join is to be answered first.
+        if member.reach != Reach::Now || member.held > 0 {
             return;
         }
-        let Page { messages, upto } = page;
-        let already = member.delivered;
-        let rest: Vec<&(u64, Bytes)> = messages.iter().filter(|(seq, _)| *seq > already).collect();
-        member.delivered = if rest.is_empty() { upto.max(already).min(head) } else { rest[rest.len() - 1].0 };
-        if messages.is_empty() && upto <= already {
-            member.delivered = head;
-        }
-        let frames: Vec<&[u8]> = rest.iter().map(|(_, frame)| &frame[..]).collect();
-        let (frames, count) = (Bytes::from(frames.concat()), rest.len() as u32);
-        if count > 0 {
-            self.push_to(key, &frames, count, 0, out);
+        if let Extract::Next { frames, count, reached } = page {
+            member.delivered = reached;
+            if count > 0 {
+                self.push_to(key, &frames, count, 0, out);
+            }
         }
         self.chase_room(membership, out);
+    }
+
+    /// It is time to ask again for what a member lacks.
+    pub(super) fn room_page_again(&mut self, key: u32, room: &str, out: &mut Outputs) {
+        let Some(membership) = self.membership(key, room) else { return };
+        if let Some(member) = self.member_mut(membership) {
+            member.fetching = false;
+            self.chase_room(membership, out);
+        }
+    }
+
+    /// A member's join has been answered: what it missed may come.
+    pub(super) fn let_go(&mut self, key: u32, room: &str, out: &mut Outputs) {
+        let Some(membership) = self.membership(key, room) else { return };
+        if let Some(member) = self.member_mut(membership) {
+            member.held = member.held.saturating_sub(1);
+            self.chase_room(membership, out);
+        }
     }
 
     /// Asks for what a session lacks of its mailbox.
@@ -251,35 +270,35 @@ impl Shard {
         }
         mail.fetching = true;
         let (stream, after) = (mail.mailbox.stream, mail.delivered);
-        let id = self.next_order(Pending::MailPage { key, session });
+        let id = self.next_order(Pending::MailPage { key, session, after });
         out.list.push(Output::Order { id, order: Order::Page { stream, after, limit: PAGE_MAX } });
     }
 
+    /// A page of what a session lacked of its mailbox, asked for behind `after`.
     pub(super) fn mail_page(
         &mut self,
         key: u32,
         session: SessionId,
+        after: u64,
         outcome: Result<Outcome, Refused>,
-        _at: Time,
+        at: Time,
         out: &mut Outputs,
     ) {
         let same = self.v1_mut(key).is_some_and(|v1| v1.id == session);
         let Some(chat) = self.chat_mut(key).filter(|_| same) else { return };
+        let delivered = chat.mail.delivered;
+        let Some(page) = outcome.ok().and_then(|outcome| Extract::of(outcome, after, delivered)) else {
+            return self.retry(Retry::MailPage { key, session }, at);
+        };
         chat.mail.fetching = false;
-        let reachable = matches!(chat.reach, Reach::Now | Reach::Digest);
-        let Ok(Outcome::Page(Page { messages, upto })) = outcome else { return };
-        if !reachable {
+        if !matches!(chat.reach, Reach::Now | Reach::Digest) {
             return;
         }
-        let already = chat.mail.delivered;
-        let rest: Vec<&(u64, Bytes)> = messages.iter().filter(|(position, _)| *position > already).collect();
-        let reached = rest.last().map_or(upto.max(already), |(position, _)| *position);
-        chat.mail.delivered = if messages.is_empty() { chat.mail.mailbox.head } else { reached };
-        let mail = chat.mail.delivered;
-        let frames: Vec<&[u8]> = rest.iter().map(|(_, frame)| &frame[..]).collect();
-        let (frames, count) = (Bytes::from(frames.concat()), rest.len() as u32);
-        if count > 0 {
-            self.push_to(key, &frames, count, mail, out);
+        if let Extract::Next { frames, count, reached } = page {
+            chat.mail.delivered = reached;
+            if count > 0 {
+                self.push_to(key, &frames, count, reached, out);
+            }
         }
         self.chase_mail(key, out);
     }
@@ -305,17 +324,26 @@ impl Shard {
 
     /// Continuity is lost: counting begins again, rooms go on from now, and the mailbox from what was surely handled.
     pub(in crate::shard) fn count_anew(&mut self, key: u32, at: Time, out: &mut Outputs) {
+        // What has gathered goes out by the old count.
+        self.flush_rooms_of(key, at, out);
         let Some(v1) = self.v1_mut(key) else { return };
-        (v1.pushes, v1.acked, v1.replay) = (0, 0, None);
+        (v1.pushes, v1.acked, v1.replay, v1.counts_anew) = (0, 0, None, true);
         let Some(chat) = v1.chat.as_deref_mut() else { return };
         chat.mail.delivered = chat.mail.mailbox.handled;
         let memberships = chat.rooms.clone();
         for membership in memberships {
-            self.flush_room(membership.room, at, out);
             let head = self.room(membership.room).map_or(0, |room| room.head);
             if let Some(member) = self.member_mut(membership) {
                 member.delivered = head;
             }
+        }
+    }
+
+    /// Writes what has gathered in a session's rooms, before something changes about the session.
+    pub(in crate::shard) fn flush_rooms_of(&mut self, key: u32, at: Time, out: &mut Outputs) {
+        let memberships = self.chat(key).map(|chat| chat.rooms.clone()).unwrap_or_default();
+        for membership in memberships {
+            self.flush_room(membership.room, at, out);
         }
     }
 
@@ -400,5 +428,31 @@ impl Shard {
     /// The room of that place.
     pub(super) fn room(&self, index: u32) -> Option<&Room> {
         self.lobby.rooms.get(index as usize)
+    }
+}
+
+/// What of a page is to be pushed.
+enum Extract {
+    /// These follow what the session has, and bring it there.
+    Next { frames: Bytes, count: u32, reached: u64 },
+    /// The session has gone back behind the place from which the page was asked for.
+    TooLate,
+}
+
+impl Extract {
+    /// `None` if the store hasn't answered with a page that brings the session on.
+    fn of(outcome: Outcome, after: u64, delivered: u64) -> Option<Extract> {
+        let Outcome::Page(Page { messages, upto }) = outcome else { return None };
+        if after > delivered {
+            return Some(Extract::TooLate);
+        }
+        let rest: Vec<&[u8]> =
+            messages.iter().filter(|(position, _)| *position > delivered).map(|(_, frame)| &frame[..]).collect();
+        let last = messages.last().map_or(upto, |(position, _)| *position);
+        // What was pushed meanwhile may be more than the page has; only a page without anything is a failure.
+        if last <= after {
+            return None;
+        }
+        Some(Extract::Next { count: rest.len() as u32, frames: rest.concat().into(), reached: last.max(delivered) })
     }
 }

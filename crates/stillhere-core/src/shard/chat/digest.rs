@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::area::Point;
 use crate::chat::{Membership, Reach};
 use crate::event::Outputs;
+use crate::name::Name;
 use crate::time::Time;
 use crate::wire::push::{Preview, RoomDigest, Signal};
 
@@ -49,11 +50,15 @@ impl Shard {
             let Some(room) = self.room(index) else { continue };
             let mut told = 0;
             // In an area everybody hears of what is near; elsewhere all hear the same.
-            let shared = if room.grid.is_none() { digest_of(room, None) } else { None };
+            let shared = if room.grid.is_none() { digest_of(room, None, None) } else { None };
+            let named = room.gist.users();
             for (key, _) in &readers {
-                let part = match &room.grid {
-                    Some(grid) => digest_of(room, grid.position(*key)),
-                    None => shared.clone(),
+                let position = room.grid.as_ref().and_then(|grid| grid.position(*key));
+                // Nobody is told what it did itself.
+                let own = self.chat(*key).map(|chat| &chat.user).filter(|user| named.contains(user));
+                let part = match (&room.grid, own) {
+                    (None, None) => shared.clone(),
+                    _ => digest_of(room, position, own),
                 };
                 if let Some(part) = part {
                     told += part.get().len() as u64;
@@ -93,7 +98,8 @@ impl Shard {
     pub(super) fn last_digest(&mut self, key: u32, membership: Membership, missed: bool, out: &mut Outputs) {
         let Some(room) = self.room(membership.room).filter(|room| missed && !room.gist.is_empty()) else { return };
         let position = room.grid.as_ref().and_then(|grid| grid.position(key));
-        let Some(part) = digest_of(room, position) else { return };
+        let own = self.chat(key).map(|chat| &chat.user);
+        let Some(part) = digest_of(room, position, own) else { return };
         let frame = frame_of(&Encoded { op: "digest", rooms: vec![&part] });
         self.stats.digests += 1;
         self.stats.digest_bytes += frame.len() as u64;
@@ -105,8 +111,8 @@ fn same_parts(some: &[Arc<RawValue>], others: &[Arc<RawValue>]) -> bool {
     some.len() == others.len() && some.iter().zip(others).all(|(one, other)| Arc::ptr_eq(one, other))
 }
 
-/// What happened in a room, as far as it concerns somebody there; `None` if nothing did.
-fn digest_of(room: &Room, reader: Option<Point>) -> Option<Arc<RawValue>> {
+/// What happened in a room, as far as it concerns somebody there; `None` if nothing did. What `own` did is left out.
+fn digest_of(room: &Room, reader: Option<Point>, own: Option<&Name>) -> Option<Arc<RawValue>> {
     let near = |at: Option<Point>| match (&room.grid, at, reader) {
         (Some(grid), Some(at), Some(reader)) => reader.is_within(grid.radius(), at),
         // Who hasn't said where it is is near nobody.
@@ -115,10 +121,11 @@ fn digest_of(room: &Room, reader: Option<Point>) -> Option<Arc<RawValue>> {
     };
     let gist = &room.gist;
     let parsed = |latest: &'_ Latest| RawValue::from_string(latest.data.to_string()).ok();
-    let near_signals = gist.signals.iter().filter(|latest| near(latest.at));
+    let near_signals = gist.signals.iter().filter(|latest| near(latest.at) && Some(&latest.from) != own);
     let signals: Vec<(&Latest, Box<RawValue>)> =
         near_signals.filter_map(|latest| Some((latest, parsed(latest)?))).collect();
-    let presence: Vec<_> = gist.presence.iter().filter_map(|(_, text)| serde_json::from_str(text).ok()).collect();
+    let others = gist.presence.iter().filter(|(user, _)| Some(user) != own);
+    let presence: Vec<_> = others.filter_map(|(_, text)| serde_json::from_str(text).ok()).collect();
     let digest = RoomDigest {
         room: room.name.as_str().into(),
         count: gist.count,

@@ -3,7 +3,7 @@
 use crate::chat::{Chat, Reach};
 use crate::close::{Cause, CloseCode};
 use crate::event::{Identity, LinkId, Manner, Note, Output, Outputs};
-use crate::ledger::{Mailbox, Order, Outcome, Proof, Refused};
+use crate::ledger::{Mailbox, Order, OrderId, Outcome, Proof, Refused};
 use crate::name::Name;
 use crate::rate::Rate;
 use crate::secret::SessionId;
@@ -71,20 +71,13 @@ impl Shard {
         remember: bool,
         out: &mut Outputs,
     ) -> Flow {
-        let identity = self.terms.identity;
-        let is_guest = self.chat(asker.key).is_some_and(|chat| identity.guests && !chat.verified);
-        if identity.open {
+        if self.terms.identity.open {
             let refusal =
                 ErrorCode::NO_ACCOUNTS.because("names are claims on this server; there is nothing to log in to");
             return self.refuse_asker(&asker, refusal, None, out);
         }
-        if self.chat(asker.key).is_some() && !is_guest {
-            return self.refuse_asker(
-                &asker,
-                ErrorCode::LOGGED_IN.because("this session is a user already"),
-                None,
-                out,
-            );
+        if self.is_somebody(asker.key) {
+            return self.refuse_asker(&asker, logged_in(), None, out);
         }
         let secret = secret.into();
         let proof = match by {
@@ -101,6 +94,7 @@ impl Shard {
     pub(super) fn hello_answered(
         &mut self,
         link: LinkId,
+        order: OrderId,
         outcome: Result<Outcome, Refused>,
         at: Time,
         out: &mut Outputs,
@@ -108,12 +102,12 @@ impl Shard {
         match outcome {
             Ok(Outcome::Entered { user, verified, mailbox, .. }) => {
                 let entrance = Entrance { user, verified, mailbox };
-                if !self.hello_goes_on(link, entrance, at, out) {
+                if !self.hello_goes_on(link, order, entrance, at, out) {
                     out.list.push(self.release_order(mailbox.stream));
                 }
             }
             Ok(_) => {}
-            Err(refused) => self.hello_refused(link, refused, at, out),
+            Err(refused) => self.hello_refused(link, order, refused, at, out),
         }
     }
 
@@ -126,13 +120,32 @@ impl Shard {
         at: Time,
         out: &mut Outputs,
     ) {
+        if self.is_somebody(asker.key) {
+            // It asked twice, and this is the second answer.
+            out.list.push(self.release_order(entrance.mailbox.stream));
+            self.refuse_asker(asker, logged_in(), None, out);
+            return;
+        }
         let user = entrance.user.clone();
+        let choked_at = self.chat(asker.key).and_then(|chat| chat.choked_at);
         self.drop_chat(asker.key, Cause::Parted, out);
+        if let Some(replay) = self.v1_mut(asker.key).and_then(|v1| v1.replay.as_deref_mut()) {
+            replay.forget_mail();
+        }
         self.become_user(asker.key, entrance, at, out);
+        if let Some(chat) = self.chat_mut(asker.key).filter(|_| choked_at.is_some()) {
+            chat.choked_at = choked_at;
+            self.refresh(asker.key, at, out);
+        }
         self.keep(asker.key, out);
         let reply = Reply { user: Some(user.as_str().into()), token: token.map(Into::into), ..Reply::default() };
         self.reply_asker(asker, reply, out);
         self.after_entering(asker.key, at, out);
+    }
+
+    /// Whether a session's client is a user that it can't be besides another.
+    fn is_somebody(&self, key: u32) -> bool {
+        self.chat(key).is_some_and(|chat| chat.verified || !self.terms.identity.guests)
     }
 
     /// Makes a session's client a user. What follows for others is left to [`Shard::after_entering`].
@@ -161,6 +174,12 @@ impl Shard {
 
     /// What a new session means for older ones, and what waits for it.
     pub(in crate::shard) fn after_entering(&mut self, key: u32, at: Time, out: &mut Outputs) {
+        self.end_all_but_newest(key, at, out);
+        self.chase_mail(key, out);
+    }
+
+    /// Where a user has one session, this one ends the older ones.
+    pub(super) fn end_all_but_newest(&mut self, key: u32, at: Time, out: &mut Outputs) {
         let Some(v1) = self.v1_mut(key) else { return };
         let id = v1.id;
         let Some(chat) = v1.chat.as_deref() else { return };
@@ -169,7 +188,6 @@ impl Shard {
             self.tell_shards(None, Word::Single { user: user.clone(), session: id, entered_ms }, out);
             self.end_older(&user, id, entered_ms, at, out);
         }
-        self.chase_mail(key, out);
     }
 
     /// Ends this shard's sessions of a user that are older than the one given.
@@ -180,6 +198,23 @@ impl Shard {
             if v1.id != newest && (chat.entered_ms, v1.id.0) < (entered_ms, newest.0) {
                 self.end_session(key, CloseCode::LoggedInElsewhere, Cause::Replaced, at, out);
             }
+        }
+    }
+
+    /// If this shard has a newer session of a user than the one that another shard has told of, that shard hears of it:
+    /// one of the two was on its way between shards when the other began.
+    pub(super) fn answer_newer(&mut self, user: &Name, than: SessionId, entered_ms: u64, to: u16, out: &mut Outputs) {
+        if !self.terms.identity.single {
+            return;
+        }
+        let ages = self.sessions_of(user).into_iter().filter_map(|key| {
+            let v1 = self.sessions.get(key as usize)?.v1_part()?;
+            Some((v1.chat.as_deref()?.entered_ms, v1.id))
+        });
+        let newest = ages.max_by_key(|(entered_ms, id)| (*entered_ms, id.0));
+        if let Some((newer_ms, session)) = newest.filter(|(ms, id)| (*ms, id.0) > (entered_ms, than.0)) {
+            let word = Word::Single { user: user.clone(), session, entered_ms: newer_ms };
+            self.tell_shards(Some(to), word, out);
         }
     }
 
@@ -219,7 +254,10 @@ impl Shard {
         cause: Option<Cause>,
         out: &mut Outputs,
     ) {
-        out.list.push(self.release_order(chat.mail.mailbox.stream));
+        // Whoever hasn't been subscribed yet is released when it is.
+        if chat.mail.subscribed {
+            out.list.push(self.release_order(chat.mail.mailbox.stream));
+        }
         if let Some(local) = self.lobby.users.get_mut(&chat.user) {
             local.sessions.retain(|other| *other != key);
             local.ended = cause;
@@ -272,10 +310,15 @@ impl Shard {
         user: Option<Name>,
         proof: Proof,
         out: &mut Outputs,
-    ) {
-        let Some(peer) = self.peer_of(link) else { return };
+    ) -> Option<OrderId> {
+        let peer = self.peer_of(link)?;
         let order = Order::Enter { user, proof, address: peer.ip(), remember: false };
         let id = self.next_order(Pending::Hello(link));
         out.list.push(Output::Order { id, order });
+        Some(id)
     }
+}
+
+fn logged_in() -> Refusal {
+    ErrorCode::LOGGED_IN.because("this session is a user already")
 }

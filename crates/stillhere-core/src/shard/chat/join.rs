@@ -1,16 +1,17 @@
 //! Into rooms and out of them.
 
 use crate::area::{Grid, Point};
-use crate::chat::{Carried, Membership};
+use crate::chat::{Carried, Membership, Reach};
+use crate::close::Cause;
 use crate::event::{Output, Outputs};
-use crate::ledger::{Order, Outcome, Proof, RoomState};
+use crate::ledger::{Order, Outcome, Proof, Refused, RoomState};
 use crate::name::Name;
 use crate::secret::SessionId;
 use crate::time::Time;
-use crate::wire::error::ErrorCode;
-use crate::wire::push::Reply;
+use crate::wire::error::{ErrorCode, Refusal};
+use crate::wire::push::{Notice, Reply};
 
-use super::orders::{Asker, Pending, Then};
+use super::orders::{Asker, Pending, Retry, Then};
 use super::room::{Member, Room, gets_digests};
 use super::roster::Answering;
 use super::{Shard, Word};
@@ -30,30 +31,34 @@ impl Shard {
         let Some(chat) = self.chat(asker.key) else { return Flow::Closed };
         let user = chat.user.clone();
         if chat.rooms.len() >= max && self.membership(asker.key, room.as_str()).is_none() {
-            let refusal = ErrorCode::TOO_MANY.because(format!("a session may be in {max} rooms; part from one first"));
-            return self.refuse_asker(&asker, refusal, None, out);
+            return self.refuse_asker(&asker, too_many_rooms(max), None, out);
         }
-        let order = Order::Join { room: room.clone(), user };
-        self.order(asker, Then::Join { room, after, at, carried: false }, order, out)
+        let order = Order::Join { room: room.clone(), user: user.clone() };
+        self.order(asker, Then::Join { room, user, after, at, carried: false }, order, out)
     }
 
     /// The store has let a session into a room.
-    #[expect(clippy::too_many_arguments, reason = "what was asked and what was answered")]
-    pub(super) fn joined(
-        &mut self,
-        asker: Asker,
-        name: Name,
-        after: Option<u64>,
-        point: Option<Point>,
-        carried: bool,
-        joined: Outcome,
-        at: Time,
-        out: &mut Outputs,
-    ) {
+    pub(super) fn joined(&mut self, asker: Asker, joining: Joining, joined: Outcome, at: Time, out: &mut Outputs) {
+        let Joining { room: name, user, after, point, carried } = joining;
         let Outcome::Joined { stream, head, trimmed, role, muted, state } = joined else { return };
-        let Some(user) = self.chat(asker.key).map(|chat| chat.user.clone()) else {
+        let rooms_max = self.terms.chat.rooms;
+        let Some(chat) = self.chat_mut(asker.key).filter(|chat| chat.user == user) else {
+            // It is nobody, or somebody else, by now.
             return out.list.push(self.release_order(stream));
         };
+        let was_carried = chat.carried.iter().any(|known| known.room == name);
+        chat.carried.retain(|known| known.room != name);
+        let too_many = !carried && chat.rooms.len() >= rooms_max;
+        let member = self.membership(asker.key, name.as_str());
+        if carried && (!was_carried || member.is_some()) {
+            // It has parted from it, or has joined it by itself meanwhile.
+            return out.list.push(self.release_order(stream));
+        }
+        if too_many && member.is_none() {
+            out.list.push(self.release_order(stream));
+            self.refuse_asker(&asker, too_many_rooms(rooms_max), None, out);
+            return;
+        }
         let index = self.room_for(&name, stream, head, &state, out);
         let Some(room) = self.lobby.rooms.get_mut(index as usize) else { return };
         room.head = room.head.max(head);
@@ -63,7 +68,7 @@ impl Shard {
         let full = room.members.len() >= self.terms.chat.members;
         // From where it wants the messages; what retention took isn't waited for.
         let delivered = after.map_or(room.head, |after| after.max(trimmed).min(room.head));
-        let now = match self.membership(asker.key, name.as_str()) {
+        let now = match member {
             Some(membership) => {
                 // It is in already, and joins again to hear what it missed.
                 out.list.push(self.release_order(stream));
@@ -79,6 +84,9 @@ impl Shard {
         let Some(membership) = now else {
             out.list.push(self.release_order(stream));
             self.drop_room_if_empty(index, out);
+            if carried {
+                return self.tell_removed(asker.key, &name, out);
+            }
             let refusal = ErrorCode::ROOM_FULL.because("the room has as many sessions as it may have");
             self.refuse_asker(&asker, refusal, None, out);
             return;
@@ -91,6 +99,14 @@ impl Shard {
         self.lobby.touched.insert(user);
         if carried {
             return self.chase_room(membership, out);
+        }
+        let mut head = head;
+        if let Some(member) = self.member_mut(membership) {
+            member.held = member.held.saturating_add(1);
+            if after.is_none() {
+                // What it still lacks from an earlier join comes, too.
+                head = head.min(member.delivered);
+            }
         }
         let RoomState { topic, public, radius } = state;
         let details = JoinDetails { head, trimmed, role, topic, public, radius };
@@ -137,10 +153,10 @@ impl Shard {
     fn add_member(&mut self, index: u32, key: u32, delivered: u64, at: Time, out: &mut Outputs) -> Membership {
         // What has gathered was said before the newcomer came.
         self.flush_room(index, at, out);
-        let reach = self.chat(key).map_or(crate::chat::Reach::Nowhere, |chat| chat.reach);
+        let reach = self.chat(key).map_or(Reach::Nowhere, |chat| chat.reach);
         let Some(room) = self.lobby.rooms.get_mut(index as usize) else { return Membership { room: index, place: 0 } };
         let place = room.members.len() as u32;
-        room.members.push(Member { key, reach, fetching: false, delivered });
+        room.members.push(Member { key, reach, fetching: false, held: 0, delivered });
         room.digesting += usize::from(gets_digests(reach));
         let membership = Membership { room: index, place };
         if let Some(chat) = self.chat_mut(key) {
@@ -151,11 +167,22 @@ impl Shard {
 
     /// The op `part`.
     pub(super) fn part(&mut self, asker: &Asker, room: &str, at: Time, out: &mut Outputs) -> Flow {
-        let Some(membership) = self.membership(asker.key, room) else {
-            return self.refuse_asker(asker, ErrorCode::NOT_IN_ROOM.because("you aren't in this room"), None, out);
-        };
-        self.flush_room(membership.room, at, out);
-        self.leave_room(asker.key, membership, out);
+        let carried = self.chat(asker.key).is_some_and(|chat| chat.carries(room));
+        match self.membership(asker.key, room) {
+            Some(membership) => {
+                self.flush_room(membership.room, at, out);
+                self.leave_room(asker.key, membership, out);
+            }
+            None if carried => {
+                if let Some(chat) = self.chat_mut(asker.key) {
+                    chat.carried.retain(|known| known.room.as_str() != room);
+                }
+            }
+            None => {
+                let refusal = ErrorCode::NOT_IN_ROOM.because("you aren't in this room");
+                return self.refuse_asker(asker, refusal, None, out);
+            }
+        }
         self.reply_asker(asker, Reply::default(), out);
         Flow::On
     }
@@ -251,16 +278,21 @@ impl Shard {
             let Some(room) = self.lobby.rooms.get(membership.room as usize) else { continue };
             let Some(member) = room.members.get(membership.place as usize) else { continue };
             let at = room.grid.as_ref().and_then(|grid| grid.position(key));
-            carried.push(Carried { room: room.name.clone(), delivered: member.delivered, at });
+            carried.push(Carried { room: room.name.clone(), delivered: member.delivered, at, asked: false });
         }
         while let Some(membership) = self.chat(key).and_then(|chat| chat.rooms.last().copied()) {
             self.leave_room(key, membership, out);
         }
+        let watching = self.chat(key).map(|chat| chat.watching.clone()).unwrap_or_default();
         self.stop_watching(key);
         if let Some(v1) = self.v1_mut(key)
             && let Some(mut chat) = v1.chat.take()
         {
+            chat.watching = watching;
+            // Some may still be on their way from the shard before this one.
+            chat.carried.retain(|before| carried.iter().all(|now| now.room != before.room));
             chat.carried.extend(carried);
+            chat.carried.iter_mut().for_each(|carried| carried.asked = false);
             self.remove_from_user(&chat, key, None, out);
             if let Some(v1) = self.v1_mut(key) {
                 v1.chat = Some(chat);
@@ -268,15 +300,25 @@ impl Shard {
         }
     }
 
-    /// A session has come from another shard: the mailbox's news shall come here.
+    /// A session has come from another shard: the mailbox's news shall come here, and of whom it watches.
     pub(in crate::shard) fn settle_in(&mut self, key: u32, at: Time, out: &mut Outputs) {
         let Some(v1) = self.v1_mut(key) else { return };
         v1.under_way = 0;
-        let (session, address) = (v1.id, v1.peer.ip());
         let Some(chat) = v1.chat.as_deref_mut() else { return };
-        chat.mail.fetching = false;
-        let order = Order::Enter { user: Some(chat.user.clone()), proof: Proof::Claim, address, remember: false };
+        (chat.mail.fetching, chat.mail.subscribed) = (false, false);
+        let watching = std::mem::take(&mut chat.watching);
+        self.watch(key, &watching);
         self.add_to_user(key, at, out);
+        self.subscribe_mail(key, out);
+        self.end_all_but_newest(key, at, out);
+    }
+
+    /// Asks for the news of the mailbox of a session that has come from another shard.
+    pub(super) fn subscribe_mail(&mut self, key: u32, out: &mut Outputs) {
+        let Some(v1) = self.v1_mut(key) else { return };
+        let (session, address) = (v1.id, v1.peer.ip());
+        let Some(chat) = v1.chat.as_deref().filter(|chat| !chat.mail.subscribed) else { return };
+        let order = Order::Enter { user: Some(chat.user.clone()), proof: Proof::Claim, address, remember: false };
         let id = self.next_order(Pending::Moved { key, session });
         out.list.push(Output::Order { id, order });
     }
@@ -287,11 +329,21 @@ impl Shard {
         let (Some(link), Some(v1)) = (session.link(), session.v1_part()) else { return };
         let session = v1.id;
         let Some(chat) = self.chat_mut(key) else { return };
-        let (carried, user) = (std::mem::take(&mut chat.carried), chat.user.clone());
-        for Carried { room, delivered, at } in carried {
-            let asker = Asker { key, session, link, re: None };
+        let user = chat.user.clone();
+        let mut orders = Vec::new();
+        for carried in chat.carried.iter_mut().filter(|carried| !carried.asked) {
+            carried.asked = true;
+            let Carried { room, delivered, at, .. } = carried.clone();
             let order = Order::Join { room: room.clone(), user: user.clone() };
-            self.order(asker, Then::Join { room, after: Some(delivered), at, carried: true }, order, out);
+            orders.push((order, Then::Join { room, user: user.clone(), after: Some(delivered), at, carried: true }));
+        }
+        for (order, then) in orders {
+            // The bound of requests under way is for what clients ask; of these there are at most as many as rooms.
+            if let Some(v1) = self.v1_mut(key) {
+                v1.under_way = v1.under_way.saturating_add(1);
+            }
+            let id = self.next_order(Pending::Ask(Asker { key, session, link, re: None }, then));
+            out.list.push(Output::Order { id, order });
         }
     }
 
@@ -300,37 +352,50 @@ impl Shard {
         &mut self,
         key: u32,
         session: SessionId,
-        outcome: Result<Outcome, crate::ledger::Refused>,
+        outcome: Result<Outcome, Refused>,
         at: Time,
         out: &mut Outputs,
     ) {
         let same = self.v1_mut(key).is_some_and(|v1| v1.id == session);
         match outcome {
-            Ok(Outcome::Entered { mailbox, .. }) => match self.chat_mut(key).filter(|_| same) {
-                Some(chat) => {
-                    chat.mail.mailbox.head = chat.mail.mailbox.head.max(mailbox.head);
-                    self.chase_mail(key, out);
-                }
-                None => out.list.push(self.release_order(mailbox.stream)),
-            },
-            Ok(_) => {}
-            Err(refused) => {
-                if let Some(code) = refused.close.filter(|_| same) {
-                    self.end_session(key, code, crate::close::Cause::Limit, at, out);
+            Ok(Outcome::Entered { mailbox, .. }) => {
+                let chat = self.chat_mut(key).filter(|_| same);
+                match chat.filter(|chat| !chat.mail.subscribed && chat.mail.mailbox.stream == mailbox.stream) {
+                    Some(chat) => {
+                        chat.mail.subscribed = true;
+                        chat.mail.mailbox.head = chat.mail.mailbox.head.max(mailbox.head);
+                        self.chase_mail(key, out);
+                    }
+                    None => out.list.push(self.release_order(mailbox.stream)),
                 }
             }
+            Ok(_) => {}
+            Err(Refused { close: Some(code), .. }) if same => self.end_session(key, code, Cause::Limit, at, out),
+            Err(_) if same => self.retry(Retry::Settle { key, session }, at),
+            Err(_) => {}
         }
     }
 
-    /// A session that moved can't come into a room again: it was put out meanwhile, or the store has no time.
-    pub(super) fn carried_in_vain(&mut self, key: u32, room: &Name, out: &mut Outputs) {
+    /// A session that moved can't come into a room again: the store has no time, or it was put out meanwhile.
+    pub(super) fn carried_in_vain(&mut self, asker: &Asker, room: &Name, again: bool, at: Time, out: &mut Outputs) {
+        let Some(chat) = self.chat_mut(asker.key) else { return };
+        let Some(carried) = chat.carried.iter_mut().find(|carried| carried.room == *room) else { return };
+        if again {
+            carried.asked = false;
+            return self.retry(Retry::Unpack { key: asker.key, session: asker.session }, at);
+        }
+        chat.carried.retain(|carried| carried.room != *room);
+        self.tell_removed(asker.key, room, out);
+    }
+
+    fn tell_removed(&mut self, key: u32, room: &Name, out: &mut Outputs) {
         let Some(chat) = self.chat(key) else { return };
-        let notice = crate::wire::push::Notice {
+        let notice = Notice {
             op: "notice".into(),
             kind: "removed".into(),
             room: Some(room.as_str().into()),
             user: Some(chat.user.as_str().into()),
-            ..Default::default()
+            ..Notice::default()
         };
         let frame = super::deliver::frame_of(&notice);
         self.push_to(key, &frame, 1, 0, out);
@@ -353,6 +418,20 @@ impl Shard {
         }
         room.state = state;
     }
+}
+
+fn too_many_rooms(max: usize) -> Refusal {
+    ErrorCode::TOO_MANY.because(format!("a session may be in {max} rooms; part from one first"))
+}
+
+/// What was asked of the store for a join.
+#[derive(Debug)]
+pub(super) struct Joining {
+    pub(super) room: Name,
+    pub(super) user: Name,
+    pub(super) after: Option<u64>,
+    pub(super) point: Option<Point>,
+    pub(super) carried: bool,
 }
 
 /// What `join` answers of a room.

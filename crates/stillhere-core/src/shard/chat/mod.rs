@@ -12,6 +12,8 @@
 //! - `room`: a room's data
 
 mod asks;
+#[cfg(test)]
+mod books;
 mod deliver;
 mod digest;
 mod enter;
@@ -24,12 +26,13 @@ mod roster;
 
 pub(super) use enter::{Arrival, Entrance};
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use hashbrown::DefaultHashBuilder;
 
 use crate::area::Point;
+use crate::close::Cause;
 use crate::event::{LinkId, Output, Outputs, Peer, Seat};
 use crate::ledger::{OrderId, StreamId};
 use crate::limits::{FLAPPERS_MAX, TALKERS_MAX};
@@ -40,7 +43,7 @@ use crate::time::Time;
 
 use super::Shard;
 use super::slots::Slots;
-use orders::Pending;
+use orders::{Pending, Retry};
 use presence::{Home, LocalUser};
 pub use presence::{PresenceNews, Standing};
 pub(super) use room::Room;
@@ -67,6 +70,8 @@ pub enum Word {
         user: Name,
         /// The best of its sessions; `None` when it has none here any more.
         standing: Option<Standing>,
+        /// Why the last one here ended; `None` if it went to another shard.
+        ended: Option<Cause>,
     },
     /// From a user's home to all: its presence has changed.
     Presence(Arc<PresenceNews>),
@@ -133,7 +138,7 @@ pub(super) struct Lobby {
     gatherings: Map<u64, Gathering>,
     gatherings_due: VecDeque<(Time, u64)>,
     next_ticket: u64,
-    /// Rooms with a batch that waits.
+    /// Rooms that have gathered something since the last look.
     gathered: Vec<u32>,
     /// When the first of them is due.
     flush_at: Time,
@@ -147,7 +152,9 @@ pub(super) struct Lobby {
     talkers: Table<Peer>,
     flappers: Table<Name>,
     /// Users whose standing is to be looked at.
-    touched: HashSet<Name, DefaultHashBuilder>,
+    touched: BTreeSet<Name>,
+    /// What the store had no time for and is asked again, and when.
+    retries: VecDeque<(Time, Retry)>,
 }
 
 impl Lobby {
@@ -176,7 +183,8 @@ impl Lobby {
             choked: VecDeque::new(),
             talkers: Table::new(TALKERS_MAX),
             flappers: Table::new(FLAPPERS_MAX),
-            touched: HashSet::default(),
+            touched: BTreeSet::new(),
+            retries: VecDeque::new(),
         }
     }
 
@@ -188,6 +196,7 @@ impl Lobby {
             .min(first(self.untold.front().map(|(at, _)| *at)))
             .min(first(self.gatherings_due.front().map(|(at, _)| *at)))
             .min(first(self.choked.front().map(|(at, _)| *at)))
+            .min(first(self.retries.front().map(|(at, _)| *at)))
     }
 }
 
@@ -198,14 +207,15 @@ impl Shard {
         if self.lobby.next_deadline() > at {
             return;
         }
+        self.close_choked(at, out);
+        self.retry_due(at, out);
+        self.tell_standings(at, out);
         self.tell_presence(at, out);
         self.flush_due(at, out);
         if self.lobby.digest_at <= at {
             self.tell_digests(at, out);
         }
         self.give_up_gatherings(at, out);
-        self.close_choked(at, out);
-        self.tell_standings(at, out);
     }
 
     /// Says something to one of the other shards, or to all.
@@ -220,14 +230,17 @@ impl Shard {
         match word {
             Word::RoomHere { room, here } => self.room_elsewhere(from, room, here, out),
             Word::Signal(signal) => self.far_signal(&signal, at, out),
-            Word::Standing { user, standing } => self.home_hears(from, user, standing, at, out),
+            Word::Standing { user, standing, ended } => self.home_hears(from, user, standing, ended, at, out),
             Word::Presence(news) => self.presence_changed(&news, at, out),
             Word::Question { ticket, question } => {
                 let rows = self.rows(&question);
                 self.tell_shards(Some(from), Word::Rows { ticket, rows }, out);
             }
             Word::Rows { ticket, rows } => self.gathered(ticket, rows, at, out),
-            Word::Single { user, session, entered_ms } => self.end_older(&user, session, entered_ms, at, out),
+            Word::Single { user, session, entered_ms } => {
+                self.end_older(&user, session, entered_ms, at, out);
+                self.answer_newer(&user, session, entered_ms, from, out);
+            }
         }
     }
 }

@@ -25,10 +25,11 @@ impl Shard {
     pub(in crate::shard) fn news(&mut self, news: News, at: Time, out: &mut Outputs) {
         match news {
             News::Message { stream, position, by, frame } => match self.lobby.by_stream.get(&stream) {
-                Some(room) => self.message_in_room(*room, position, by, &frame, at),
+                Some(room) => self.message_in_room(*room, position, by, &frame, at, out),
                 None => self.message_in_mailbox(stream, position, by, &frame, out),
             },
             News::Notice { stream, frame } => {
+                self.flush_stream(stream, at, out);
                 let keys = self.keys_in(stream);
                 self.push_at_once(&keys, &frame, out);
             }
@@ -52,12 +53,17 @@ impl Shard {
         }
     }
 
-    fn message_in_room(&mut self, index: u32, seq: u64, by: SessionId, frame: &[u8], at: Time) {
+    fn message_in_room(&mut self, index: u32, seq: u64, by: SessionId, frame: &[u8], at: Time, out: &mut Outputs) {
         let by = self.find(&Identity::V1(by));
-        let Some(room) = self.lobby.rooms.get_mut(index as usize) else { return };
-        if seq <= room.head {
+        let Some(head) = self.room(index).map(|room| room.head) else { return };
+        if seq <= head {
             return;
         }
+        if seq > head + 1 {
+            // A batch holds consecutive messages; whoever lacks one asks for a page.
+            self.flush_room(index, at, out);
+        }
+        let Some(room) = self.lobby.rooms.get_mut(index as usize) else { return };
         room.head = seq;
         // Who sent it has it, if it has everything before.
         room.batch.add_message(seq, frame, by);
@@ -91,7 +97,8 @@ impl Shard {
             if own && next {
                 mail.delivered = position;
                 let carried = v1.replay.as_deref_mut().is_some_and(|replay| replay.carry_mail(position));
-                if !carried {
+                // With nothing left to carry it, the client has all before it, or the replay was too small for that.
+                if !carried && v1.acked == v1.pushes {
                     self.mail_handled(key, position, out);
                 }
             } else if next && reachable {
@@ -115,6 +122,13 @@ impl Shard {
         self.fan(frame, from, out);
     }
 
+    /// What is told at once must not overtake the messages before it.
+    fn flush_stream(&mut self, stream: StreamId, at: Time, out: &mut Outputs) {
+        if let Some(index) = self.lobby.by_stream.get(&stream).copied() {
+            self.flush_room(index, at, out);
+        }
+    }
+
     /// The sessions that a stream's news concern.
     fn keys_in(&self, stream: StreamId) -> Vec<u32> {
         let room = self.lobby.by_stream.get(&stream).and_then(|room| self.room(*room));
@@ -126,13 +140,18 @@ impl Shard {
     }
 
     fn removed(&mut self, stream: StreamId, user: &Name, frame: &bytes::Bytes, at: Time, out: &mut Outputs) {
-        let keys = self.keys_in(stream);
-        self.push_at_once(&keys, frame, out);
+        self.flush_stream(stream, at, out);
+        let (own, others): (Vec<u32>, Vec<u32>) =
+            self.keys_in(stream).into_iter().partition(|key| self.chat(*key).is_some_and(|chat| chat.user == *user));
+        self.push_at_once(&others, frame, out);
+        for key in own {
+            // Who is put out must know, be it when it comes back.
+            self.push_to(key, frame, 1, 0, out);
+        }
         let Some(index) = self.lobby.by_stream.get(&stream).copied() else { return };
         for key in self.sessions_of(user) {
             let membership = self.chat(key).and_then(|chat| chat.rooms.iter().find(|m| m.room == index).copied());
             if let Some(membership) = membership {
-                self.flush_room(index, at, out);
                 self.leave_room(key, membership, out);
             }
         }
@@ -207,7 +226,9 @@ impl Shard {
                 }
                 self.fan(&frames, start, out);
             }
-            _ => {
+            // It was sent before the room became an area; near whom nobody knows.
+            (Some(_), None) => {}
+            (None, _) => {
                 room.batch.add_volatile(frame, by);
                 self.gathers(index, at);
             }

@@ -15,6 +15,7 @@ use crate::wire::push::Reply;
 
 use super::Shard;
 use super::enter::Entrance;
+use super::join::Joining;
 use super::roster::Answering;
 use crate::shard::links::Flow;
 
@@ -35,13 +36,21 @@ pub(super) enum Pending {
     /// Somebody's request.
     Ask(Asker, Then),
     /// A page for a session that is behind in a room.
-    RoomPage { key: u32, session: SessionId, room: Name },
+    RoomPage { key: u32, session: SessionId, room: Name, after: u64 },
     /// A page for a session that is behind in its mailbox.
-    MailPage { key: u32, session: SessionId },
+    MailPage { key: u32, session: SessionId, after: u64 },
     /// A session has come from another shard, and its mailbox with it.
     Moved { key: u32, session: SessionId },
-    /// Nobody waits.
-    Nobody,
+}
+
+/// What the store had no time for, or answered without sense. It is asked again after [`RETRY_AFTER`]. There is at most
+/// one of each membership and mailbox, since it counts as fetching meanwhile.
+#[derive(Debug)]
+pub(super) enum Retry {
+    RoomPage { key: u32, session: SessionId, room: Name },
+    MailPage { key: u32, session: SessionId },
+    Settle { key: u32, session: SessionId },
+    Unpack { key: u32, session: SessionId },
 }
 
 /// What an answer is for.
@@ -50,6 +59,8 @@ pub(super) enum Then {
     Enter,
     Join {
         room: Name,
+        /// As whom: the session may have become another user meanwhile.
+        user: Name,
         after: Option<u64>,
         at: Option<Point>,
         /// Nobody asked: the session brought the membership from another shard.
@@ -88,8 +99,8 @@ impl Shard {
 
     /// An order whose answer nobody waits for.
     pub(super) fn order_quietly(&mut self, order: Order) -> Output {
-        let id = self.next_order(Pending::Nobody);
-        Output::Order { id, order }
+        self.lobby.next_order += 1;
+        Output::Order { id: OrderId(self.lobby.next_order), order }
     }
 
     pub(in crate::shard) fn release_order(&mut self, stream: StreamId) -> Output {
@@ -105,14 +116,15 @@ impl Shard {
         out: &mut Outputs,
     ) {
         match self.lobby.orders.remove(&order) {
-            Some(Pending::Hello(link)) => self.hello_answered(link, outcome, at, out),
+            Some(Pending::Hello(link)) => self.hello_answered(link, order, outcome, at, out),
             Some(Pending::Ask(asker, then)) => self.answered_ask(asker, then, outcome, at, out),
-            Some(Pending::RoomPage { key, session, room }) => {
-                self.room_page(key, session, &room, outcome, at, out);
+            Some(Pending::RoomPage { key, session, room, after }) => {
+                self.room_page(key, session, room, after, outcome, at, out);
             }
-            Some(Pending::MailPage { key, session }) => self.mail_page(key, session, outcome, at, out),
+            Some(Pending::MailPage { key, session, after }) => self.mail_page(key, session, after, outcome, at, out),
             Some(Pending::Moved { key, session }) => self.moved(key, session, outcome, at, out),
-            Some(Pending::Nobody) | None => {}
+            // Nobody waits for it.
+            None => {}
         }
     }
 
@@ -144,8 +156,8 @@ impl Shard {
             (Then::Enter, Outcome::Entered { user, verified, token, mailbox }) => {
                 self.entered(&asker, Entrance { user, verified, mailbox }, token.as_deref(), at, out);
             }
-            (Then::Join { room, after, at: point, carried }, joined @ Outcome::Joined { .. }) => {
-                self.joined(asker, room, after, point, carried, joined, at, out);
+            (Then::Join { room, user, after, at: point, carried }, joined @ Outcome::Joined { .. }) => {
+                self.joined(asker, Joining { room, user, after, point, carried }, joined, at, out);
             }
             (Then::Posted, Outcome::Posted { seq, time_ms }) => {
                 let reply = Reply { seq: Some(seq), time_ms: Some(time_ms), ..Reply::default() };
@@ -175,12 +187,41 @@ impl Shard {
 
     fn ask_refused(&mut self, asker: &Asker, then: &Then, refused: Refused, at: Time, out: &mut Outputs) {
         if let Then::Join { carried: true, room, .. } = then {
-            return self.carried_in_vain(asker.key, room, out);
+            return self.carried_in_vain(asker, room, refused.retry.is_some(), at, out);
         }
         let Refused { refusal, retry, close } = refused;
         self.refuse_asker(asker, refusal, retry, out);
         if let Some(code) = close {
             self.end_session(asker.key, code, crate::close::Cause::Limit, at, out);
+        }
+    }
+
+    /// Asks the store again in a while.
+    pub(super) fn retry(&mut self, retry: Retry, at: Time) {
+        self.lobby.retries.push_back((at + RETRY_AFTER, retry));
+    }
+
+    /// Asks the store again for what it had no time for.
+    pub(super) fn retry_due(&mut self, at: Time, out: &mut Outputs) {
+        while let Some((_, retry)) = self.lobby.retries.pop_front_if(|(due, _)| *due <= at) {
+            let (Retry::RoomPage { key, session, .. }
+            | Retry::MailPage { key, session }
+            | Retry::Settle { key, session }
+            | Retry::Unpack { key, session }) = retry;
+            if self.v1_mut(key).is_none_or(|v1| v1.id != session) {
+                continue;
+            }
+            match retry {
+                Retry::RoomPage { room, .. } => self.room_page_again(key, room.as_str(), out),
+                Retry::MailPage { .. } => {
+                    if let Some(chat) = self.chat_mut(key) {
+                        chat.mail.fetching = false;
+                        self.chase_mail(key, out);
+                    }
+                }
+                Retry::Settle { .. } => self.subscribe_mail(key, out),
+                Retry::Unpack { .. } => self.unpack(key, out),
+            }
         }
     }
 
@@ -215,5 +256,7 @@ impl Shard {
     }
 }
 
+/// When the store is asked again for what it had no time for.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// When to try again what the server had no room for.
 pub(super) const BUSY_RETRY: Duration = Duration::from_millis(500);

@@ -12,9 +12,10 @@ use crate::close::Cause;
 use crate::detector::Status;
 use crate::event::Outputs;
 use crate::ledger::StreamId;
-use crate::limits::PRESENCE_SPACING;
+use crate::limits::{PRESENCE_SPACING, WATCHING_MAX};
 use crate::name::Name;
 use crate::rate::Bucket;
+use crate::session::Session;
 use crate::time::Time;
 use crate::wire::push::Presence;
 
@@ -55,6 +56,8 @@ pub(super) struct Home {
     version: u64,
     published: Option<Standing>,
     published_at: Time,
+    /// Whether that it is gone was the last thing told. It stays for a while, for the spacing and for greater numbers.
+    is_gone: bool,
     /// Whether it stands in the queue of those to be told later.
     queued: bool,
     /// Why its last session ended.
@@ -92,7 +95,7 @@ impl Shard {
             return;
         }
         for user in std::mem::take(&mut self.lobby.touched) {
-            let standing = self.standing_of(&user, at);
+            let standing = self.standing_of(&user);
             let Some(local) = self.lobby.users.get_mut(&user) else { continue };
             let gone = local.sessions.is_empty();
             let ended = local.ended.take();
@@ -101,35 +104,37 @@ impl Shard {
                     self.lobby.by_mailbox.remove(&stream);
                 }
                 self.lobby.users.remove(&user);
-            } else if local.told == standing {
+            } else if same(local.told.as_ref(), standing.as_ref()) {
                 continue;
             } else {
                 local.told.clone_from(&standing);
             }
             let home = self.home_of(&user);
             if home == self.lobby.seat.index {
-                if let (Some(entry), None) = (self.lobby.homes.get_mut(&user), &standing) {
-                    entry.ended = ended;
-                }
-                self.home_hears(home, user, standing, at, out);
+                self.home_hears(home, user, standing, ended, at, out);
             } else {
-                self.tell_shards(Some(home), Word::Standing { user, standing }, out);
+                self.tell_shards(Some(home), Word::Standing { user, standing, ended }, out);
             }
         }
     }
 
-    fn standing_of(&self, user: &Name, at: Time) -> Option<Standing> {
+    fn standing_of(&self, user: &Name) -> Option<Standing> {
         let local = self.lobby.users.get(user)?;
         let sessions = local.sessions.iter().filter_map(|key| self.sessions.get(*key as usize));
         let best = sessions.min_by_key(|session| session.status())?;
-        let last = best.history().last();
-        let began = best.v1_part().map_or(at, |v1| v1.began_at);
-        let since = last.map_or(began, |change| change.at);
-        let since_ms = self.clock.wall_ms().saturating_sub(at.since(since).as_millis() as u64);
+        let since_ms = self.since_ms(best);
         let mut rooms: Vec<Name> = local.sessions.iter().flat_map(|key| self.rooms_of(*key)).collect();
         rooms.sort_unstable();
         rooms.dedup();
         Some(Standing { status: best.status(), cause: best.cause(), since_ms, rooms: rooms.into() })
+    }
+
+    /// Since when a session is as it is, on the wall clock.
+    pub(super) fn since_ms(&self, session: &Session) -> u64 {
+        let began_at = session.v1_part().map_or(Time::ZERO, |v1| v1.began_at);
+        let since = session.history().last().map_or(began_at, |change| change.at);
+        let ago = self.time_at(self.clock.now).since(since);
+        self.clock.wall_ms().saturating_sub(ago.as_millis() as u64)
     }
 
     /// This shard is a user's home, and hears how its sessions are in another or in this one.
@@ -138,6 +143,7 @@ impl Shard {
         from: u16,
         user: Name,
         standing: Option<Standing>,
+        ended: Option<Cause>,
         at: Time,
         out: &mut Outputs,
     ) {
@@ -145,21 +151,28 @@ impl Shard {
         if standing.is_none() && !self.lobby.homes.contains_key(&user) {
             return;
         }
+        let moved = standing.is_none() && ended.is_none();
         let home = self.lobby.homes.entry(user.clone()).or_insert_with(|| Home {
             standings: Vec::new(),
             generation: wall_ms,
             version: 0,
             published: None,
+            is_gone: false,
             published_at: Time::ZERO,
             queued: false,
             ended: None,
         });
         home.standings.retain(|(shard, _)| *shard != from);
         home.standings.extend(standing.map(|standing| (from, standing)));
+        home.ended = ended.or(home.ended);
         if home.queued {
             return;
         }
-        let due = home.published_at + PRESENCE_SPACING;
+        let mut due = home.published_at + PRESENCE_SPACING;
+        if moved && home.standings.is_empty() {
+            // Its session is on its way to another shard, which will tell in a moment.
+            due = at + PRESENCE_SPACING;
+        }
         if home.published.is_none() || due <= at {
             self.publish(&user, at, out);
         } else {
@@ -171,8 +184,11 @@ impl Shard {
     /// Lets out what had to wait.
     pub(super) fn tell_presence(&mut self, at: Time, out: &mut Outputs) {
         while let Some((_, user)) = self.lobby.untold.pop_front_if(|(due, _)| *due <= at) {
-            if let Some(home) = self.lobby.homes.get_mut(&user) {
-                home.queued = false;
+            let Some(home) = self.lobby.homes.get_mut(&user) else { continue };
+            home.queued = false;
+            if home.is_gone && home.standings.is_empty() {
+                self.lobby.homes.remove(&user);
+            } else {
                 self.publish(&user, at, out);
             }
         }
@@ -203,7 +219,11 @@ impl Shard {
         let before = home.published.as_ref().map_or(&none, |standing| &standing.rooms);
         let parted: Vec<Name> = before.iter().filter(|room| !now.rooms.contains(room)).cloned().collect();
         let entered: Vec<Name> = now.rooms.iter().filter(|room| !before.contains(room)).cloned().collect();
-        let changed = home.published.as_ref().is_none_or(|then| (then.status, then.cause) != (now.status, now.cause));
+        if home.is_gone && !gone {
+            (home.generation, home.version) = (wall_ms.max(home.generation + 1), 0);
+        }
+        let changed = home.published.as_ref().is_none_or(|then| (then.status, then.cause) != (now.status, now.cause))
+            || home.is_gone != gone;
         if !changed && parted.is_empty() && entered.is_empty() {
             return;
         }
@@ -222,8 +242,10 @@ impl Shard {
             changed,
         });
         home.published = Some(now);
+        (home.is_gone, home.ended) = (gone, None);
         if gone {
-            self.lobby.homes.remove(user);
+            home.queued = true;
+            self.lobby.untold.push_back((at + PRESENCE_SPACING, user.clone()));
         }
         self.tell_shards(None, Word::Presence(Arc::clone(&news)), out);
         self.presence_changed(&news, at, out);
@@ -308,11 +330,16 @@ impl Shard {
     /// A session wants to hear of these from now on.
     pub(super) fn watch(&mut self, key: u32, users: &[Watch]) {
         let Some(chat) = self.chat_mut(key) else { return };
+        let mut watched = Vec::new();
         for watch in users {
             chat.watching.retain(|known| known.user != watch.user);
-            chat.watching.push(watch.clone());
+            // Several requests may have been under way.
+            if chat.watching.len() < WATCHING_MAX {
+                chat.watching.push(watch.clone());
+                watched.push(watch);
+            }
         }
-        for watch in users {
+        for watch in watched {
             let keys = self.lobby.watchers.entry(watch.user.clone()).or_default();
             if !keys.contains(&key) {
                 keys.push(key);
@@ -340,4 +367,10 @@ impl Shard {
         let users: Vec<Name> = chat.watching.iter().map(|watch| watch.user.clone()).collect();
         self.unwatch(key, &users);
     }
+}
+
+/// Whether a user's home needn't hear of it: the moment of the same change is computed anew each time.
+fn same(some: Option<&Standing>, other: Option<&Standing>) -> bool {
+    let telling = |standing: &Standing| (standing.status, standing.cause, Arc::clone(&standing.rooms));
+    some.map(telling) == other.map(telling)
 }

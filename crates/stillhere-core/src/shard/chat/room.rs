@@ -1,6 +1,6 @@
 //! A room, as far as this shard has sessions in it: who is to get what, and what has gathered for all of them.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -26,6 +26,8 @@ pub(crate) struct Room {
     /// How many members get digests, or would if they could read.
     pub(super) digesting: usize,
     pub(super) batch: Batch,
+    /// Whether the room stands in the list of those that have gathered something.
+    pub(super) gathering: bool,
     /// When the last batch went out.
     pub(super) flushed_at: Time,
     /// Other shards that have members.
@@ -44,8 +46,10 @@ pub(super) struct Member {
     /// The session's key.
     pub(super) key: u32,
     pub(super) reach: Reach,
-    /// Whether a page is under way.
+    /// Whether a page is under way, or to be asked for again soon.
     pub(super) fetching: bool,
+    /// How many `join`s are still to be answered: what it missed comes behind the answers.
+    pub(super) held: u16,
     /// The seq up to which everything was pushed.
     pub(super) delivered: u64,
 }
@@ -188,6 +192,12 @@ impl Gist {
         self.count == 0 && self.signals.is_empty() && self.presence.is_empty()
     }
 
+    /// Whose signals and presence it has.
+    pub(super) fn users(&self) -> HashSet<&Name> {
+        let senders = self.signals.iter().map(|latest| &latest.from);
+        senders.chain(self.presence.iter().map(|(user, _)| user)).collect()
+    }
+
     pub(super) fn add_message(&mut self, preview: Preview) {
         self.count += 1;
         if self.previews.len() == DIGEST_PREVIEWS {
@@ -232,6 +242,7 @@ impl Room {
             members: Vec::new(),
             digesting: 0,
             batch: Batch::default(),
+            gathering: false,
             flushed_at: Time::ZERO,
             elsewhere: Vec::new(),
             grid,

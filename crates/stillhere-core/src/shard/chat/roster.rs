@@ -9,6 +9,7 @@ use crate::event::Outputs;
 use crate::ledger::Place;
 use crate::limits::{QUESTION_TIME, QUESTIONS_MAX};
 use crate::name::Name;
+use crate::session::Session;
 use crate::time::Time;
 use crate::wire::error::ErrorCode;
 use crate::wire::push::{Presence, Reply};
@@ -79,9 +80,13 @@ impl Shard {
             return self.answer_gathering(gathering, out);
         }
         if self.lobby.gatherings.len() >= QUESTIONS_MAX {
-            let refusal = ErrorCode::BUSY.because("too many questions to other shards are open");
-            self.refuse_asker(&gathering.asker, refusal, Some(BUSY_RETRY), out);
-            return;
+            return self.give_up(gathering, "too many questions to other shards are open", out);
+        }
+        // Those that were answered needn't be looked at when their time is over.
+        while let Some((_, ticket)) = self.lobby.gatherings_due.front()
+            && !self.lobby.gatherings.contains_key(ticket)
+        {
+            self.lobby.gatherings_due.pop_front();
         }
         self.lobby.next_ticket += 1;
         let ticket = self.lobby.next_ticket;
@@ -106,10 +111,36 @@ impl Shard {
     pub(super) fn give_up_gatherings(&mut self, at: Time, out: &mut Outputs) {
         while let Some((_, ticket)) = self.lobby.gatherings_due.pop_front_if(|(due, _)| *due <= at) {
             if let Some(gathering) = self.lobby.gatherings.remove(&ticket) {
-                let refusal = ErrorCode::BUSY.because("another part of the server doesn't answer");
-                self.refuse_asker(&gathering.asker, refusal, Some(BUSY_RETRY), out);
+                self.give_up(gathering, "another part of the server doesn't answer", out);
             }
         }
+    }
+
+    /// Not all shards will answer. A join has happened all the same, and is answered without saying who is there.
+    fn give_up(&mut self, gathering: Gathering, why: &'static str, out: &mut Outputs) {
+        let Gathering { asker, answering, .. } = gathering;
+        match answering {
+            Answering::Join(room, details) => self.answer_join(&asker, &room, Shard::join_reply(&room, &details), out),
+            Answering::Who | Answering::Watch | Answering::Seen { .. } => {
+                self.refuse_asker(&asker, ErrorCode::BUSY.because(why), Some(BUSY_RETRY), out);
+            }
+        }
+    }
+
+    /// What a session missed in a room comes behind the answer to its join.
+    fn answer_join(&mut self, asker: &Asker, room: &Name, reply: Reply<'_>, out: &mut Outputs) {
+        let same = |session: &Session| session.v1_part().is_some_and(|v1| v1.id == asker.session);
+        if !self.sessions.get(asker.key as usize).is_some_and(same) {
+            return;
+        }
+        if self.membership(asker.key, room.as_str()).is_none() {
+            // What it heard of that came before this answer, and must not be contradicted by it.
+            let refusal = ErrorCode::NOT_IN_ROOM.because("you left the room again before this was answered");
+            self.refuse_asker(asker, refusal, None, out);
+            return;
+        }
+        self.reply_asker(asker, reply, out);
+        self.let_go(asker.key, room.as_str(), out);
     }
 
     fn answer_gathering(&mut self, gathering: Gathering, out: &mut Outputs) {
@@ -137,13 +168,10 @@ impl Shard {
         let seen = matches!(answering, Answering::Seen { .. });
         let users = (seen || rows.len() <= roster).then(|| rows.values().map(Row::presence).collect());
         let (members, alive) = if seen { (None, None) } else { (Some(members), Some(alive)) };
-        self.reply_asker(&asker, Reply { members, alive, users, ..base }, out);
-        // What it missed comes after the answer; nothing else would bring it in a quiet room.
-        if let Answering::Join(room, _) = &answering
-            && self.v1_mut(asker.key).is_some_and(|v1| v1.id == asker.session)
-            && let Some(membership) = self.membership(asker.key, room.as_str())
-        {
-            self.chase_room(membership, out);
+        let reply = Reply { members, alive, users, ..base };
+        match &answering {
+            Answering::Join(room, _) => self.answer_join(&asker, room, reply, out),
+            Answering::Who | Answering::Watch | Answering::Seen { .. } => self.reply_asker(&asker, reply, out),
         }
     }
 
@@ -202,8 +230,6 @@ impl Shard {
         let local = self.lobby.users.get(user)?;
         let sessions = local.sessions.iter().filter_map(|key| self.sessions.get(*key as usize));
         let best = sessions.min_by_key(|session| session.status())?;
-        let since = best.history().last().map(|change| change.at).or(best.v1_part().map(|v1| v1.began_at))?;
-        let now = self.time_at(self.clock.now);
         let (generation, version) = local.published;
         let rooms = match with_rooms {
             true => local.sessions.iter().flat_map(|key| self.rooms_of(*key)).collect(),
@@ -213,7 +239,7 @@ impl Shard {
             user: user.clone(),
             status: best.status(),
             cause: best.cause(),
-            since_ms: self.clock.wall_ms().saturating_sub(now.since(since).as_millis() as u64),
+            since_ms: self.since_ms(best),
             generation,
             version,
             rooms,

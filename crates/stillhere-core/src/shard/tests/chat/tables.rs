@@ -1,0 +1,3 @@
+//! One thing at a time.
+
+use super::*;
