@@ -424,8 +424,7 @@ impl Shard {
             Some(_) | None => return,
         }
         if self.link_deadline(id, at) <= at {
-            let incomplete = self.link(id).is_some_and(|link| link.session != NO_SESSION);
-            let code = if incomplete { CloseCode::BadFrame } else { CloseCode::NoHello };
+            let code = if self.is_nobodys(id) { CloseCode::NoHello } else { CloseCode::BadFrame };
             return self.close_link(id, code, Manner::Gently, at, out);
         }
         if self.quiet(id).is_some_and(|(heard_at, interval)| heard_at + interval <= at) {
@@ -453,8 +452,7 @@ impl Shard {
     fn link_deadline(&self, id: LinkId, at: Time) -> Time {
         let Some(link) = self.link(id) else { return Time::NEVER };
         let limits = &self.terms.limits;
-        let nobody = link.session == NO_SESSION || (self.terms.identity.required && !self.is_user(link.session));
-        let first = if nobody { link.opened_at + limits.first_frame } else { Time::NEVER };
+        let first = if self.is_nobodys(id) { link.opened_at + limits.first_frame } else { Time::NEVER };
         let frame = if link.kept_bytes() > 0 {
             let ago_ms = low_millis(at).wrapping_sub(link.partial_since_ms);
             at - Duration::from_millis(u64::from(ago_ms)) + limits.frame_time
@@ -462,6 +460,12 @@ impl Shard {
             Time::NEVER
         };
         first.min(frame)
+    }
+
+    /// Whether a link has no session yet, or one without the user that it needs.
+    fn is_nobodys(&self, id: LinkId) -> bool {
+        let needs_user = self.terms.identity.required;
+        self.link(id).is_none_or(|link| link.session == NO_SESSION || (needs_user && !self.is_user(link.session)))
     }
 
     pub(super) fn set_mode(&mut self, id: LinkId, mode: Mode) {
