@@ -55,6 +55,8 @@ pub(super) struct Home {
     version: u64,
     published: Option<Standing>,
     published_at: Time,
+    /// Rooms in which it was since then: who asked for a roster meanwhile has seen it there.
+    passed: Vec<Name>,
     /// Whether it stands in the queue of those to be told later.
     queued: bool,
     /// Why its last session ended.
@@ -151,10 +153,15 @@ impl Shard {
             version: 0,
             published: None,
             published_at: Time::ZERO,
+            passed: Vec::new(),
             queued: false,
             ended: None,
         });
-        home.standings.retain(|(shard, _)| *shard != from);
+        for (_, before) in home.standings.extract_if(.., |(shard, _)| *shard == from) {
+            home.passed.extend(before.rooms.iter().cloned());
+        }
+        home.passed.sort_unstable();
+        home.passed.dedup();
         home.standings.extend(standing.map(|standing| (from, standing)));
         if home.queued {
             return;
@@ -201,7 +208,11 @@ impl Shard {
         }
         let none: Arc<[Name]> = Arc::from([]);
         let before = home.published.as_ref().map_or(&none, |standing| &standing.rooms);
-        let parted: Vec<Name> = before.iter().filter(|room| !now.rooms.contains(room)).cloned().collect();
+        let passed = std::mem::take(&mut home.passed);
+        let mut parted: Vec<Name> =
+            before.iter().chain(&passed).filter(|room| !now.rooms.contains(room)).cloned().collect();
+        parted.sort_unstable();
+        parted.dedup();
         let entered: Vec<Name> = now.rooms.iter().filter(|room| !before.contains(room)).cloned().collect();
         let changed = home.published.as_ref().is_none_or(|then| (then.status, then.cause) != (now.status, now.cause));
         if !changed && parted.is_empty() && entered.is_empty() {
