@@ -275,12 +275,16 @@ impl Shard {
         let rest: Vec<&(u64, Bytes)> = messages.iter().filter(|(position, _)| *position > already).collect();
         let reached = rest.last().map_or(upto.max(already), |(position, _)| *position);
         chat.mail.delivered = if messages.is_empty() { chat.mail.mailbox.head } else { reached };
-        let mail = chat.mail.delivered;
         let frames: Vec<&[u8]> = rest.iter().map(|(_, frame)| &frame[..]).collect();
-        let (frames, count) = (Bytes::from(frames.concat()), rest.len() as u32);
-        if count > 0 {
-            self.push_to(key, &frames, count, mail, out);
+        let frames = Bytes::from(frames.concat());
+        // Written together, but kept one by one: the client may have handled some and not the others.
+        let mut link = None;
+        for (position, frame) in rest {
+            link = self.note_push(key, frame, 1, *position);
         }
+        let from = out.targets.len();
+        out.targets.extend(link);
+        self.fan(&frames, from, out);
         self.chase_mail(key, out);
     }
 
@@ -309,6 +313,9 @@ impl Shard {
         (v1.pushes, v1.acked, v1.replay) = (0, 0, None);
         let Some(chat) = v1.chat.as_deref_mut() else { return };
         chat.mail.delivered = chat.mail.mailbox.handled;
+        for carried in &mut chat.carried {
+            carried.delivered = carried.head;
+        }
         let memberships = chat.rooms.clone();
         for membership in memberships {
             self.flush_room(membership.room, at, out);
@@ -323,7 +330,9 @@ impl Shard {
     pub(in crate::shard) fn heads(&self, key: u32) -> std::collections::BTreeMap<String, u64> {
         let Some(chat) = self.chat(key) else { return Default::default() };
         let rooms = chat.rooms.iter().filter_map(|membership| self.room(membership.room));
-        rooms.map(|room| (room.name.to_string(), room.head)).collect()
+        let rooms = rooms.map(|room| (room.name.to_string(), room.head));
+        // Those of a session that has just come from another shard, where it was in them.
+        rooms.chain(chat.carried.iter().map(|carried| (carried.room.to_string(), carried.head))).collect()
     }
 
     /// Writes what was pushed before and didn't arrive.

@@ -251,7 +251,7 @@ impl Shard {
             let Some(room) = self.lobby.rooms.get(membership.room as usize) else { continue };
             let Some(member) = room.members.get(membership.place as usize) else { continue };
             let at = room.grid.as_ref().and_then(|grid| grid.position(key));
-            carried.push(Carried { room: room.name.clone(), delivered: member.delivered, at });
+            carried.push(Carried { room: room.name.clone(), delivered: member.delivered, head: room.head, at });
         }
         while let Some(membership) = self.chat(key).and_then(|chat| chat.rooms.last().copied()) {
             self.leave_room(key, membership, out);
@@ -288,7 +288,7 @@ impl Shard {
         let session = v1.id;
         let Some(chat) = self.chat_mut(key) else { return };
         let (carried, user) = (std::mem::take(&mut chat.carried), chat.user.clone());
-        for Carried { room, delivered, at } in carried {
+        for Carried { room, delivered, at, .. } in carried {
             let asker = Asker { key, session, link, re: None };
             let order = Order::Join { room: room.clone(), user: user.clone() };
             self.order(asker, Then::Join { room, after: Some(delivered), at, carried: true }, order, out);
