@@ -9,6 +9,7 @@ use crate::rate::{Bucket, Rate};
 use crate::stats::Refused;
 use crate::time::Time;
 use crate::wire::body::{self, Body, Op};
+use crate::wire::error::ErrorCode;
 use crate::wire::frame::Decoder;
 use crate::wire::message::{ServerMessage, write_message};
 
@@ -241,9 +242,31 @@ impl Shard {
         flow
     }
 
+    /// Closes the link of a banned address; who can read it is told why.
+    fn send_off(&mut self, id: LinkId, body: Body<'_>, wait: Option<Duration>, at: Time, out: &mut Outputs) -> Flow {
+        match body {
+            Body::Empty => return Flow::On,
+            Body::Legacy(_) => {}
+            Body::V1(request) => {
+                self.set_mode(id, Mode::V1);
+                self.refuse(id, request.id, ErrorCode::BANNED.because("this address is banned"), wait, out);
+            }
+        }
+        let code = Some(CloseCode::Banned);
+        let retry_ms = wait.map(|wait| wait.as_millis() as u64);
+        let ending = Ending { code, cause: Cause::Limit, manner: Manner::Gently, retry_ms, fate: Fate::Wait };
+        self.close(id, ending, at, out);
+        Flow::Closed
+    }
+
     fn body(&mut self, id: LinkId, body: Body<'_>, at: Time, out: &mut Outputs) -> Flow {
         let Some(Link { mode, session, .. }) = self.link(id) else { return Flow::Closed };
         let (mode, session) = (*mode, *session);
+        if mode == Mode::Unknown
+            && let Some(wait) = self.banned.get(&id).copied()
+        {
+            return self.send_off(id, body, wait, at, out);
+        }
         match (mode, body) {
             (Mode::Unknown, Body::Empty) => Flow::On,
             (Mode::Unknown, Body::Legacy(beat)) => self.legacy_begins(id, &beat, at, out),
@@ -341,6 +364,7 @@ impl Shard {
         self.stats.links[link.traits.transport() as usize][link.mode as usize] -= 1;
         self.stats.partial_bytes -= link.kept_bytes() as u64;
         self.waiting.remove(&id);
+        self.banned.remove(&id);
         let mut closed = Closed {
             identity: None,
             peer: link.peer,
