@@ -54,6 +54,8 @@ pub(crate) struct Membership {
 pub(crate) struct Carried {
     pub(crate) room: Name,
     pub(crate) delivered: u64,
+    /// The newest seq there when it left.
+    pub(crate) head: u64,
     pub(crate) at: Option<Point>,
     /// Whether the store was asked to let it in here.
     pub(crate) asked: bool,

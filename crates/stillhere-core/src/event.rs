@@ -181,6 +181,13 @@ pub enum Input<'a> {
         /// Where it comes from.
         peer: Peer,
     },
+    /// A link that was just accepted comes from a banned address: its first words are its last.
+    Banned {
+        /// The link.
+        link: LinkId,
+        /// For how much longer; `None`: until the ban is taken back.
+        wait: Option<Duration>,
+    },
     /// Bytes arrived on a link.
     Received {
         /// The link.

@@ -245,6 +245,13 @@ impl Control {
         }
     }
 
+    /// Has the gate go by the bans as they are now.
+    pub(crate) async fn refresh_bans(&self) -> Result<(), ControlError> {
+        let bans = self.office(Office::banned_addresses).await?;
+        self.gate.set_bans(bans);
+        Ok(())
+    }
+
     /// Ends the sessions that a new ban of an address concerns; those of a user are the store's to end.
     pub(crate) async fn enforce(&self, subject: Subject) -> Result<(), ControlError> {
         let Subject::Address(network) = subject else { return Ok(()) };

@@ -245,6 +245,11 @@ impl Driver {
         link
     }
 
+    /// A link that was just added comes from a banned address.
+    pub(crate) fn banned(&self, link: LinkId, wait: Option<Duration>) {
+        self.handle(Input::Banned { link, wait });
+    }
+
     /// Lends the thread's buffer.
     pub(crate) fn with_buffer<R>(&self, read: impl FnOnce(&mut [u8]) -> R) -> R {
         read(&mut self.buffer.borrow_mut())

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tracing::warn;
 
+use crate::clock::wall_ms;
+use crate::config::Network;
 use crate::transport::Rules;
 
 /// What limits the number of links; shared by all shards and the operators' view.
@@ -29,6 +32,8 @@ pub(crate) struct Gate {
     pub(crate) exhausted: AtomicU64,
     /// What holds for all links of the port.
     rules: RwLock<Arc<Rules>>,
+    /// Addresses that are banned, and until when, in milliseconds since 1970.
+    bans: RwLock<Vec<(Network, Option<u64>)>>,
     closed: AtomicBool,
     closing: Notify,
 }
@@ -46,6 +51,7 @@ impl Gate {
             refused_proxy: AtomicU64::new(0),
             exhausted: AtomicU64::new(0),
             rules: RwLock::new(Arc::new(rules)),
+            bans: RwLock::default(),
             closed: AtomicBool::new(false),
             closing: Notify::new(),
         })
@@ -56,6 +62,11 @@ impl Gate {
         self.max.store(max, Ordering::Relaxed);
         self.per_address_max.store(per_address_max, Ordering::Relaxed);
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+
+    /// Other bans of addresses from now on; links that are open stay.
+    pub(crate) fn set_bans(&self, bans: Vec<(Network, Option<u64>)>) {
+        *self.bans.write().unwrap_or_else(PoisonError::into_inner) = bans;
     }
 
     /// What holds for all links of the port.
@@ -125,6 +136,20 @@ impl Admission {
             self.counted = Some(Box::new(address));
         }
         Some(self)
+    }
+
+    /// For how much longer `address` is banned, if it is: `Some(None)` until that is taken back.
+    pub(crate) fn ban(&self, address: IpAddr) -> Option<Option<Duration>> {
+        let bans = self.gate.bans.read().unwrap_or_else(PoisonError::into_inner);
+        if bans.is_empty() {
+            return None;
+        }
+        let now_ms = wall_ms();
+        let left =
+            |until_ms: Option<u64>| until_ms.map(|until_ms| Duration::from_millis(until_ms.saturating_sub(now_ms)));
+        let meant = bans.iter().filter(|(network, _)| network.contains(address)).map(|(_, until_ms)| left(*until_ms));
+        let in_force = meant.filter(|left| *left != Some(Duration::ZERO));
+        in_force.max_by_key(|left| left.unwrap_or(Duration::MAX))
     }
 
     /// What holds for all links of the port.

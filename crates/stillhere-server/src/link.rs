@@ -68,7 +68,11 @@ pub(crate) fn open(driver: &Rc<Driver>, stream: std::net::TcpStream, peer: Peer,
         Ok(stream) => stream,
         Err(error) => return warn!(%peer, %error, "can't watch a new socket; it is closed"),
     };
+    let ban = admission.ban(peer.ip());
     let link = driver.add(peer, |id| Link::new(stream, id, admission));
+    if let Some(wait) = ban {
+        driver.banned(link.id, wait);
+    }
     tokio::task::spawn_local(Carrier { link, driver: Rc::clone(driver) });
 }
 

@@ -285,6 +285,16 @@ impl Office {
         Ok(BanList { bans: bans.into_iter().map(BanRow::new).collect() })
     }
 
+    /// Banned addresses, and until when, in milliseconds since 1970: what the gate goes by.
+    pub(crate) fn banned_addresses(&self) -> Done<Vec<(Network, Option<u64>)>> {
+        let bans = storage(self.books.bans(wall_ms()))?;
+        let addresses = bans.into_iter().filter_map(|ban| match ban.subject {
+            Subject::Address(network) => Some((network, ban.until_ms)),
+            Subject::User(_) => None,
+        });
+        Ok(addresses.collect())
+    }
+
     /// Bans a user or an address. Which of an address' sessions are to end is in the answer's subject.
     pub(crate) fn ban(&self, ban: &NewBan) -> Done<(Answer, Subject)> {
         let subject = subject(ban.user.as_deref(), ban.address.as_deref())?;

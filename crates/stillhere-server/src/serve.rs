@@ -129,10 +129,12 @@ fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
         connections_max,
         sessions_restored: survivors.len(),
     };
+    let gate = Gate::new(connections_max, config.limits.connections_per_address, rules);
+    gate.set_bans(office.banned_addresses()?);
     let (sender, commands) = mpsc::channel(COMMANDS_MAX);
     let control = Control {
         hub: hub.clone(),
-        gate: Gate::new(connections_max, config.limits.connections_per_address, rules),
+        gate,
         events: Events::new(),
         store: store.clone(),
         office: office.open()?,

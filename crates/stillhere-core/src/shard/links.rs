@@ -9,6 +9,7 @@ use crate::rate::{Bucket, Rate};
 use crate::stats::Refused;
 use crate::time::Time;
 use crate::wire::body::{self, Body, Op};
+use crate::wire::error::ErrorCode;
 use crate::wire::frame::Decoder;
 use crate::wire::message::{ServerMessage, write_message};
 
@@ -241,9 +242,31 @@ impl Shard {
         flow
     }
 
+    /// Closes the link of a banned address; who can read it is told why.
+    fn send_off(&mut self, id: LinkId, body: Body<'_>, wait: Option<Duration>, at: Time, out: &mut Outputs) -> Flow {
+        match body {
+            Body::Empty => return Flow::On,
+            Body::Legacy(_) => {}
+            Body::V1(request) => {
+                self.set_mode(id, Mode::V1);
+                self.refuse(id, request.id, ErrorCode::BANNED.because("this address is banned"), wait, out);
+            }
+        }
+        let code = Some(CloseCode::Banned);
+        let retry_ms = wait.map(|wait| wait.as_millis() as u64);
+        let ending = Ending { code, cause: Cause::Limit, manner: Manner::Gently, retry_ms, fate: Fate::Wait };
+        self.close(id, ending, at, out);
+        Flow::Closed
+    }
+
     fn body(&mut self, id: LinkId, body: Body<'_>, at: Time, out: &mut Outputs) -> Flow {
         let Some(Link { mode, session, .. }) = self.link(id) else { return Flow::Closed };
         let (mode, session) = (*mode, *session);
+        if mode == Mode::Unknown
+            && let Some(wait) = self.banned.get(&id).copied()
+        {
+            return self.send_off(id, body, wait, at, out);
+        }
         match (mode, body) {
             (Mode::Unknown, Body::Empty) => Flow::On,
             (Mode::Unknown, Body::Legacy(beat)) => self.legacy_begins(id, &beat, at, out),
@@ -341,6 +364,7 @@ impl Shard {
         self.stats.links[link.traits.transport() as usize][link.mode as usize] -= 1;
         self.stats.partial_bytes -= link.kept_bytes() as u64;
         self.wait_no_more(id, at);
+        self.banned.remove(&id);
         let mut closed = Closed {
             identity: None,
             peer: link.peer,
@@ -424,8 +448,7 @@ impl Shard {
             Some(_) | None => return,
         }
         if self.link_deadline(id, at) <= at {
-            let incomplete = self.link(id).is_some_and(|link| link.session != NO_SESSION);
-            let code = if incomplete { CloseCode::BadFrame } else { CloseCode::NoHello };
+            let code = if self.is_nobodys(id) { CloseCode::NoHello } else { CloseCode::BadFrame };
             return self.close_link(id, code, Manner::Gently, at, out);
         }
         if self.quiet(id).is_some_and(|(heard_at, interval)| heard_at + interval <= at) {
@@ -453,8 +476,7 @@ impl Shard {
     fn link_deadline(&self, id: LinkId, at: Time) -> Time {
         let Some(link) = self.link(id) else { return Time::NEVER };
         let limits = &self.terms.limits;
-        let nobody = link.session == NO_SESSION || (self.terms.identity.required && !self.is_user(link.session));
-        let first = if nobody { link.opened_at + limits.first_frame } else { Time::NEVER };
+        let first = if self.is_nobodys(id) { link.opened_at + limits.first_frame } else { Time::NEVER };
         let frame = if link.kept_bytes() > 0 {
             let ago_ms = low_millis(at).wrapping_sub(link.partial_since_ms);
             at - Duration::from_millis(u64::from(ago_ms)) + limits.frame_time
@@ -462,6 +484,12 @@ impl Shard {
             Time::NEVER
         };
         first.min(frame)
+    }
+
+    /// Whether a link has no session yet, or one without the user that it needs.
+    fn is_nobodys(&self, id: LinkId) -> bool {
+        let needs_user = self.terms.identity.required;
+        self.link(id).is_none_or(|link| link.session == NO_SESSION || (needs_user && !self.is_user(link.session)))
     }
 
     pub(super) fn set_mode(&mut self, id: LinkId, mode: Mode) {

@@ -75,6 +75,8 @@ pub struct Shard {
     by_id: HashTable<u32>,
     hasher: DefaultHashBuilder,
     waiting: HashMap<LinkId, Box<Waiting>, DefaultHashBuilder>,
+    /// Links that are told so with their first frame; for how much longer, as of when they were accepted.
+    banned: HashMap<LinkId, Option<Duration>, DefaultHashBuilder>,
     /// v1 sessions without a link, by address.
     retained_by_address: HashMap<crate::event::Peer, u32, DefaultHashBuilder>,
     remembered: Remembered,
@@ -129,6 +131,7 @@ impl Shard {
             by_id: HashTable::new(),
             hasher: DefaultHashBuilder::default(),
             waiting: HashMap::default(),
+            banned: HashMap::default(),
             retained_by_address: HashMap::default(),
             remembered: Remembered::default(),
             suspects: Suspects::default(),
@@ -146,6 +149,7 @@ impl Shard {
         let at = self.clock_at(now, out);
         match input {
             Input::Opened { link, peer } => self.link_opened(link, peer, at),
+            Input::Banned { link, wait } => drop(self.banned.insert(link, wait)),
             Input::Received { link, bytes } => self.received(link, bytes, at, out),
             Input::Upgraded { link, transport } => self.upgraded(link, transport),
             Input::Heard { link } => self.heard(link, at, out),

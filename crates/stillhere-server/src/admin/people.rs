@@ -55,13 +55,17 @@ pub(super) async fn bans(State(app): State<App>) -> Answered {
 pub(super) async fn ban(State(app): State<App>, ban: Sent<NewBan>) -> Answered {
     let Json(ban) = ban?;
     let (answer, subject) = app.control.office(move |office| office.ban(&ban)).await?;
+    // First, so that nobody comes back in between.
+    app.control.refresh_bans().await?;
     app.control.enforce(subject).await?;
     Ok(Json(answer).into_response())
 }
 
 pub(super) async fn unban(State(app): State<App>, query: Asked<BanQuery>) -> Answered {
     let Query(query) = query?;
-    Ok(Json(app.control.office(move |office| office.unban(&query)).await?).into_response())
+    let answer = app.control.office(move |office| office.unban(&query)).await?;
+    app.control.refresh_bans().await?;
+    Ok(Json(answer).into_response())
 }
 
 pub(super) async fn rooms(State(app): State<App>, query: Asked<RoomsQuery>) -> Answered {

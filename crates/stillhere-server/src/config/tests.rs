@@ -211,7 +211,6 @@ fn only_the_promised_settings_are_reloadable() {
             "log" => key.name == "level",
             "listen" => ["insecure", "tls_cert", "tls_key", "origins", "proxy"].contains(&key.name),
             "auth" => key.name != "mode",
-            "rooms" => true,
             _ => false,
         };
         assert_eq!(key.reloadable, promised, "{}", key.path());

@@ -136,7 +136,7 @@ fn an_op_before_hello_is_refused_and_hello_can_still_be_said() {
     let error = peer.ask(json!({"op": "hello", "v": 1, "interval_ms": -1}));
     assert_eq!(error["code"], 1003, "{error}");
     let error = peer.ask(json!({"op": "hello", "v": 1, "token": "t"}));
-    assert_eq!(error["code"], 1101, "{error}");
+    assert_eq!((&error["code"], &error["name"]), (&json!(1105), &json!("bad_credentials")), "{error}");
     assert_eq!(gateway.sessions().len(), 0);
     peer.hello(json!({}));
     peer.beat(1);

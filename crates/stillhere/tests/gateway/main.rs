@@ -11,11 +11,15 @@
 //! - `detector`: who is still here, in real time
 //! - `operator`, `office`, `limits`, `api`, `events`: whoever runs the gateway
 
+mod accounts;
 mod admin;
 mod api;
 mod bodies;
 mod bystanders;
 mod carrier;
+mod chat_limits;
+mod chat_resume;
+mod chat_table;
 mod dawdlers;
 mod detector;
 mod events;
@@ -28,11 +32,15 @@ mod limits;
 mod office;
 mod operator;
 mod peer;
+mod presence;
 mod proxy;
 mod restart;
 mod resume;
+mod rooms;
 mod secrets;
+mod signals;
 mod strangers;
+mod talker;
 mod tls;
 mod trial;
 mod websocket;

@@ -15,7 +15,7 @@ fn commits(gateway: &Gateway) -> u64 {
 }
 
 /// Waits until everything that has happened is in the database.
-fn wait_for_commit(gateway: &Gateway) {
+pub(crate) fn wait_for_commit(gateway: &Gateway) {
     // A commit that is counted from now on may have begun before; the one after it has everything.
     let before = commits(gateway);
     let (mut mark, _) = Peer::v1(gateway, json!({"client": "mark"}));

@@ -231,10 +231,11 @@ impl Shard {
         if member.reach != Reach::Now || member.held > 0 {
             return;
         }
-        if let Extract::Next { frames, count, reached } = page {
+        if let Extract::Next { messages, reached } = page {
             member.delivered = reached;
-            if count > 0 {
-                self.push_to(key, &frames, count, 0, out);
+            let frames: Vec<&[u8]> = messages.iter().map(|(_, frame)| &frame[..]).collect();
+            if !frames.is_empty() {
+                self.push_to(key, &frames.concat().into(), messages.len() as u32, 0, out);
             }
         }
         self.chase_room(membership, out);
@@ -294,11 +295,17 @@ impl Shard {
         if !matches!(chat.reach, Reach::Now | Reach::Digest) {
             return;
         }
-        if let Extract::Next { frames, count, reached } = page {
+        // Written together, but kept one by one: the client may have handled some and not the others.
+        if let Extract::Next { messages, reached } = page {
             chat.mail.delivered = reached;
-            if count > 0 {
-                self.push_to(key, &frames, count, reached, out);
+            let (mut link, mut frames) = (None, Vec::new());
+            for (position, frame) in messages {
+                link = self.note_push(key, &frame, 1, position);
+                frames.extend_from_slice(&frame);
             }
+            let from = out.targets.len();
+            out.targets.extend(link);
+            self.fan(&frames.into(), from, out);
         }
         self.chase_mail(key, out);
     }
@@ -330,6 +337,9 @@ impl Shard {
         (v1.pushes, v1.acked, v1.replay, v1.counts_anew) = (0, 0, None, true);
         let Some(chat) = v1.chat.as_deref_mut() else { return };
         chat.mail.delivered = chat.mail.mailbox.handled;
+        for carried in &mut chat.carried {
+            carried.delivered = carried.head;
+        }
         let memberships = chat.rooms.clone();
         for membership in memberships {
             let head = self.room(membership.room).map_or(0, |room| room.head);
@@ -351,7 +361,9 @@ impl Shard {
     pub(in crate::shard) fn heads(&self, key: u32) -> std::collections::BTreeMap<String, u64> {
         let Some(chat) = self.chat(key) else { return Default::default() };
         let rooms = chat.rooms.iter().filter_map(|membership| self.room(membership.room));
-        rooms.map(|room| (room.name.to_string(), room.head)).collect()
+        let rooms = rooms.map(|room| (room.name.to_string(), room.head));
+        // Those of a session that has just come from another shard, where it was in them.
+        rooms.chain(chat.carried.iter().map(|carried| (carried.room.to_string(), carried.head))).collect()
     }
 
     /// Writes what was pushed before and didn't arrive.
@@ -434,7 +446,7 @@ impl Shard {
 /// What of a page is to be pushed.
 enum Extract {
     /// These follow what the session has, and bring it there.
-    Next { frames: Bytes, count: u32, reached: u64 },
+    Next { messages: Vec<(u64, Bytes)>, reached: u64 },
     /// The session has gone back behind the place from which the page was asked for.
     TooLate,
 }
@@ -446,13 +458,12 @@ impl Extract {
         if after > delivered {
             return Some(Extract::TooLate);
         }
-        let rest: Vec<&[u8]> =
-            messages.iter().filter(|(position, _)| *position > delivered).map(|(_, frame)| &frame[..]).collect();
         let last = messages.last().map_or(upto, |(position, _)| *position);
         // What was pushed meanwhile may be more than the page has; only a page without anything is a failure.
         if last <= after {
             return None;
         }
-        Some(Extract::Next { count: rest.len() as u32, frames: rest.concat().into(), reached: last.max(delivered) })
+        let messages = messages.into_iter().filter(|(position, _)| *position > delivered).collect();
+        Some(Extract::Next { messages, reached: last.max(delivered) })
     }
 }

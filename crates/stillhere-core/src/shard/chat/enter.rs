@@ -278,9 +278,9 @@ impl Shard {
     /// Whether a user's links come and go too often; the wait, if so.
     pub(in crate::shard) fn flaps(&mut self, user: &Name, at: Time) -> bool {
         let per_minute = self.terms.chat.links_per_minute;
-        // One a second on average would be 60 a minute; a bucket counts whole seconds, so a minute's worth is the burst.
-        let rate = Rate { per_second: per_minute.div_ceil(60), burst: per_minute };
-        per_minute > 0 && self.lobby.flappers.take(user.clone(), &rate, at).is_err()
+        // A rate is so many a second. Each link takes a minute's worth of them, so that the minute's number comes out.
+        let rate = Rate { per_second: per_minute, burst: per_minute.saturating_mul(60) };
+        per_minute > 0 && self.lobby.flappers.take_n(user.clone(), 60, &rate, at).is_err()
     }
 
     /// How a session can be reached now.

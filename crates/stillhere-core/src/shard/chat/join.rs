@@ -278,7 +278,13 @@ impl Shard {
             let Some(room) = self.lobby.rooms.get(membership.room as usize) else { continue };
             let Some(member) = room.members.get(membership.place as usize) else { continue };
             let at = room.grid.as_ref().and_then(|grid| grid.position(key));
-            carried.push(Carried { room: room.name.clone(), delivered: member.delivered, at, asked: false });
+            carried.push(Carried {
+                room: room.name.clone(),
+                delivered: member.delivered,
+                head: room.head,
+                at,
+                asked: false,
+            });
         }
         while let Some(membership) = self.chat(key).and_then(|chat| chat.rooms.last().copied()) {
             self.leave_room(key, membership, out);

@@ -58,6 +58,8 @@ pub(super) struct Home {
     published_at: Time,
     /// Whether that it is gone was the last thing told. It stays for a while, for the spacing and for greater numbers.
     is_gone: bool,
+    /// Rooms in which it was since then: who asked for a roster meanwhile has seen it there.
+    passed: Vec<Name>,
     /// Whether it stands in the queue of those to be told later.
     queued: bool,
     /// Why its last session ended.
@@ -159,10 +161,15 @@ impl Shard {
             published: None,
             is_gone: false,
             published_at: Time::ZERO,
+            passed: Vec::new(),
             queued: false,
             ended: None,
         });
-        home.standings.retain(|(shard, _)| *shard != from);
+        for (_, before) in home.standings.extract_if(.., |(shard, _)| *shard == from) {
+            home.passed.extend(before.rooms.iter().cloned());
+        }
+        home.passed.sort_unstable();
+        home.passed.dedup();
         home.standings.extend(standing.map(|standing| (from, standing)));
         home.ended = ended.or(home.ended);
         if home.queued {
@@ -217,7 +224,11 @@ impl Shard {
         }
         let none: Arc<[Name]> = Arc::from([]);
         let before = home.published.as_ref().map_or(&none, |standing| &standing.rooms);
-        let parted: Vec<Name> = before.iter().filter(|room| !now.rooms.contains(room)).cloned().collect();
+        let passed = std::mem::take(&mut home.passed);
+        let mut parted: Vec<Name> =
+            before.iter().chain(&passed).filter(|room| !now.rooms.contains(room)).cloned().collect();
+        parted.sort_unstable();
+        parted.dedup();
         let entered: Vec<Name> = now.rooms.iter().filter(|room| !before.contains(room)).cloned().collect();
         if home.is_gone && !gone {
             (home.generation, home.version) = (wall_ms.max(home.generation + 1), 0);
