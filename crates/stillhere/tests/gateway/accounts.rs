@@ -372,6 +372,19 @@ fn a_flapping_user_is_kept_out_for_half_a_minute() {
 }
 
 #[test]
+fn three_links_a_minute_are_not_one_a_second() {
+    let gateway = Gateway::start(&[OPEN, ("limits.links_per_minute", "3"), ("server.shards", "1")]);
+    let mut last = Talker::open(&gateway, "moth");
+    for _ in 0..2 {
+        last = Talker::open(&gateway, "moth");
+    }
+    last.peer.expect_quiet(Duration::from_millis(1100));
+    let mut peer = Peer::connect(&gateway);
+    peer.say(&json!({"op": "hello", "v": 1, "user": "moth"}));
+    assert_eq!(peer.read_bye()["code"], 4012);
+}
+
+#[test]
 fn a_login_waits_for_nobody_else() {
     let gateway = Gateway::start(&[]);
     let mut talker = Talker::hello(&gateway, json!({}));

@@ -7,6 +7,8 @@
 //! - `bystanders`, `trial`: honest clients that must not notice what an offender does
 //! - `lengths`, `bodies`, `strangers`, `dawdlers`, `herds`: bad input
 //! - `legacy`, `hello`, `resume`, `secrets`, `restart`: the two modes and what survives
+//! - `talker`: a user's end of a link; `accounts`, `rooms`, `signals`, `presence`: what people do
+//! - `chat_table`, `chat_limits`, `chat_resume`: every op wrong, too much of it, and links that break in between
 //! - `carrier`, `tls`, `websocket`, `proxy`: other transports than plain TCP
 //! - `detector`: who is still here, in real time
 //! - `operator`, `office`, `limits`, `api`, `events`: whoever runs the gateway
