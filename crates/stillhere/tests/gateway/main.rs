@@ -31,6 +31,7 @@ mod peer;
 mod proxy;
 mod restart;
 mod resume;
+mod rooms;
 mod secrets;
 mod strangers;
 mod tls;
