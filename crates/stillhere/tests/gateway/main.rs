@@ -18,6 +18,7 @@ mod admin;
 mod api;
 mod bodies;
 mod bystanders;
+mod catch_up;
 mod carrier;
 mod chat_limits;
 mod chat_resume;
