@@ -19,7 +19,8 @@ fn step(cluster: &mut Cluster, kind: u8, a: u8, b: u8) {
         17..=18 if cluster.clients[client].link.is_none() => cluster.connect(client, shard, None),
         // The old link still hangs.
         19 => cluster.connect(client, shard, None),
-        20 if a > 200 => cluster.connect(client, shard, Some(u64::from(b))),
+        // More than it can have.
+        20 if a > 200 => cluster.connect(client, shard, Some(1_000_000)),
         21..=22 => cluster.join(client, room, None),
         23 => cluster.join(client, room, Some(0)),
         24 if b > 128 => cluster.part(client, room),
