@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use stillhere_core::area::{Grid, Point};
-use stillhere_core::event::{Input, LinkId, Outputs, Seat, Terms};
+use stillhere_core::event::{Input, LinkId, Output, Outputs, Seat, Terms};
+use stillhere_core::ledger::{Mailbox, Outcome, Role, RoomState, StreamId, Told};
 use stillhere_core::name::Name;
 use stillhere_core::profile::Profile;
 use stillhere_core::shard::Shard;
@@ -57,6 +58,55 @@ fn a_legacy_beat_allocates_nothing() {
 #[test]
 fn a_v1_beat_and_its_reply_allocate_nothing() {
     assert_eq!(allocations(r#"{"op":"hello","v":1}"#, V1), 0);
+}
+
+/// A user in two rooms, as a store would have let it in.
+#[test]
+fn a_beat_of_a_user_in_rooms_allocates_nothing() {
+    let mut terms = terms();
+    terms.identity.open = true;
+    let mut shard = Shard::new(terms, [1; 32], Seat::ALONE, Time::ZERO);
+    let mut out = Outputs::default();
+    let link = LinkId(0);
+    let mut now = Time::ZERO;
+    shard.handle(now, Input::Opened { link, peer: SocketAddr::from(([127, 0, 0, 1], 4000)).into() }, &mut out);
+    let requests = [
+        r#"{"op":"hello","v":1,"user":"ann"}"#,
+        r#"{"op":"join","room":"red","id":1}"#,
+        r#"{"op":"join","room":"blue","id":2}"#,
+    ];
+    for (nth, request) in requests.iter().enumerate() {
+        out.clear();
+        shard.handle(now, Input::Received { link, bytes: &frame(request) }, &mut out);
+        let id = out.list.iter().find_map(|output| match output {
+            Output::Order { id, .. } => Some(*id),
+            _ => None,
+        });
+        let mailbox = Mailbox { stream: StreamId(9), head: 0, handled: 0 };
+        let outcome = match nth {
+            0 => Outcome::Entered { user: Name::user("ann").unwrap(), verified: true, token: None, mailbox },
+            _ => Outcome::Joined {
+                stream: StreamId(nth as u64),
+                head: 0,
+                trimmed: 0,
+                role: Role::Member,
+                muted: Duration::ZERO,
+                state: RoomState { topic: "".into(), public: true, radius: None },
+            },
+        };
+        shard.handle(now, Input::Told(vec![Told::Outcome(id.unwrap(), Ok(outcome))]), &mut out);
+    }
+    let bytes = frame(V1);
+    let mut beats = |shard: &mut Shard, count: u32| {
+        for _ in 0..count {
+            now = now + Duration::from_millis(100);
+            out.clear();
+            shard.handle(now, Input::Received { link, bytes: &bytes }, &mut out);
+        }
+    };
+    beats(&mut shard, 50);
+    assert_eq!(shard.users_here(None).len(), 1);
+    assert_eq!(allocation_counter::measure(|| beats(&mut shard, 40)).count_total, 0);
 }
 
 #[test]
