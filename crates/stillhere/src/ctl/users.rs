@@ -150,7 +150,7 @@ fn import_file(admin: &Admin, file: &Path, replace: bool, as_json: bool) -> anyh
             output::print(format_args!("skipped {}: {}\n", Escaped(name), Escaped(why)))?;
         }
         let (added, replaced, skipped) = (report.added, report.replaced, report.skipped.len());
-        output::print(format_args!("{added} users added, {replaced} replaced, {skipped} skipped\n"))?;
+        output::print(format_args!("added {added}, replaced {replaced}, skipped {skipped}\n"))?;
     }
     Ok(if taken == 0 && !report.skipped.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }

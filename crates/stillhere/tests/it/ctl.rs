@@ -210,7 +210,7 @@ fn an_import_tells_what_became_of_each_row() {
     let (ended, asked) = ctl(&["users", "import", &file], RESULTS);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(ended.out.contains("skipped eve: ") && ended.out.contains("skipped bob: there is one\n"), "{ended:?}");
-    assert!(ended.out.ends_with("1 users added, 0 replaced, 2 skipped\n"), "{ended:?}");
+    assert!(ended.out.ends_with("added 1, replaced 0, skipped 2\n"), "{ended:?}");
     let sent = asked.recv().expect("asked").json();
     assert_eq!(sent["rows"], json!([{ "name": "ada", "md5": md5 }, { "name": "bob", "md5": md5 }]));
 
