@@ -1,5 +1,6 @@
 //! Chat over several shards, with a store in memory and clients that check what they get.
 
+mod crossings;
 mod histories;
 mod store;
 mod tables;

@@ -5,7 +5,7 @@ use crate::close::CloseCode;
 use crate::ledger::News;
 
 /// A cluster whose clients are all connected, in turn to each shard, and in the room `red`.
-fn in_red(shards: usize, users: &[&str], change: impl Fn(&mut Terms)) -> Cluster {
+pub(super) fn in_red(shards: usize, users: &[&str], change: impl Fn(&mut Terms)) -> Cluster {
     let mut cluster = Cluster::new(shards, users, change);
     for client in 0..users.len() {
         cluster.connect(client, client % shards, None);
@@ -21,7 +21,7 @@ fn in_red(shards: usize, users: &[&str], change: impl Fn(&mut Terms)) -> Cluster
     cluster
 }
 
-fn say(cluster: &mut Cluster, client: usize, text: &str) {
+pub(super) fn say(cluster: &mut Cluster, client: usize, text: &str) {
     cluster.ask(client, json!({"op": "say", "room": "red", "text": text}));
     cluster.settle();
     // Even a busy room's batch has gone out after this.
