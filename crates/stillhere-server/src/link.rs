@@ -30,6 +30,8 @@ use crate::transport::{Rules, Step, Work, Wrap};
 const READS_MAX: usize = 4;
 /// While so many bytes are queued, pings get no pong: the peer doesn't read, and RFC 6455 asks for the last one only.
 const PONGS_MAX: usize = 4 * 1024;
+/// Reads of 512 bytes from a link that was told goodbye; half a megabyte is what was under way.
+const LINGER_READS_MAX: usize = 1024;
 /// How long a link that was told goodbye may take to hear it.
 const GENTLE_MAX: Duration = Duration::from_secs(1);
 
@@ -232,7 +234,9 @@ impl Link {
                 return Poll::Ready(Ending::Shard(manner));
             }
         }
-        context.waker().wake_by_ref();
+        // After the others, and not before the sockets were looked at again: a socket that is always ready would
+        // otherwise have all turns until the next look to itself.
+        let _ = pin!(tokio::task::yield_now()).poll(context);
         Poll::Pending
     }
 
@@ -342,13 +346,15 @@ impl Link {
             poll_fn(|context| self.poll_flush(context)).await?;
             poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(context)).await?;
             let mut rest = [0; 512];
-            loop {
+            // Who still floods isn't listened to for long.
+            for _ in 0..LINGER_READS_MAX {
                 let mut read = ReadBuf::new(&mut rest);
                 poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_read(context, &mut read)).await?;
                 if read.filled().is_empty() {
-                    return io::Result::Ok(());
+                    break;
                 }
             }
+            io::Result::Ok(())
         };
         // However it ends, the socket is closed next.
         let _ = tokio::time::timeout(GENTLE_MAX, pin!(parting)).await;

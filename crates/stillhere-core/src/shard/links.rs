@@ -149,7 +149,7 @@ impl Shard {
 
     /// A sign of life without a frame: what a frame of length 0 does.
     pub(super) fn heard(&mut self, id: LinkId, at: Time, out: &mut Outputs) {
-        if !self.pace(id, at) {
+        if !self.pace(id, 0, at) {
             return self.close_link(id, CloseCode::RateLimited, Manner::Gently, at, out);
         }
         self.body(id, Body::Empty, at, out);
@@ -224,7 +224,7 @@ impl Shard {
     }
 
     fn frame(&mut self, id: LinkId, body: &[u8], at: Time, out: &mut Outputs) -> Flow {
-        if !self.pace(id, at) {
+        if !self.pace(id, body.len(), at) {
             self.close_link(id, CloseCode::RateLimited, Manner::Gently, at, out);
             return Flow::Closed;
         }
@@ -289,12 +289,13 @@ impl Shard {
         }
     }
 
-    /// Whether a link is within its rate of frames.
-    fn pace(&mut self, id: LinkId, at: Time) -> bool {
+    /// Whether a link is within its rate of frames. A long one counts as several: reading it takes as long.
+    fn pace(&mut self, id: LinkId, bytes: usize, at: Time) -> bool {
         let limits = &self.terms.limits;
         // The burst comes on top of the frame that is due.
         let rate = Rate { per_second: limits.frames_per_second, burst: limits.frames_burst.saturating_add(1) };
-        self.link_mut(id).is_none_or(|link| link.frames.take(&rate, at).is_ok())
+        let frames = (1 + bytes / FRAME_UNIT) as u32;
+        self.link_mut(id).is_none_or(|link| link.frames.take_n(frames.min(rate.burst), &rate, at).is_ok())
     }
 
     /// Somebody who isn't spoken with here: closed without a word, and counted.
@@ -515,6 +516,8 @@ impl Shard {
 
 /// After so many malformed frames a session's client is told not to come back.
 const MALFORMED_MAX: u8 = 3;
+/// Bytes of a frame that count as one more towards the rate of frames: what an ordinary message has.
+const FRAME_UNIT: usize = 4 * 1024;
 /// Scratch memory kept between frames, in bytes; larger bodies give theirs back.
 const SCRATCH_KEPT: usize = 16 * 1024;
 

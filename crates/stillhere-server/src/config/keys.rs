@@ -157,7 +157,7 @@ sections! {
         tls_key: Option<PathBuf> [OptionalFile] = "", live,
             "The PEM file with the certificate's private key. Only its owner should be able to read it.";
         origins: Vec<String> [Origins] = "", live,
-            "The origins whose pages may open a WebSocket, such as \"https://example.com\". Pages of the host that is connected to always may; programs that are no browsers send no origin and always may.";
+            "The origins whose pages may open a WebSocket, such as `https://example.com`. Pages of the host that is connected to always may; programs that are no browsers send no origin and always may.";
         proxy: Vec<Network> [Networks] = "", live,
             "The networks in which a proxy stands that speaks the PROXY protocol (version 1 or 2), such as \"10.0.0.0/8\". From there every connection must begin with its header, which gives the client's address for limits, logs and lists; from elsewhere none may.";
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use stillhere_core::ledger::{Draft, Order, OrderId, Outcome, Proof, Refused, StreamId};
 use stillhere_core::name::Name;
 use stillhere_core::wire::error::ErrorCode;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::base::{Base, Fault, FaultKind, Kept};
 use super::desk::Desk;
@@ -288,6 +288,8 @@ impl<B: Base> Worker<B> {
                     if let Some(search) = self.search.take() {
                         search.end();
                     }
+                    // The accounts still read, so the last connection isn't closed here; but the file is whole.
+                    self.empty_wal();
                     drop(self.base);
                     let _ = done.send(written);
                     return;
@@ -416,7 +418,18 @@ impl<B: Base> Worker<B> {
         }
     }
 
+    /// Writes the WAL back and empties it, as far as nobody reads from it.
+    fn empty_wal(&self) {
+        let emptied = self.base.connection().query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+        if let Err(error) = emptied {
+            warn!(%error, "the write-ahead log can't be written back now; it will be later");
+        }
+    }
+
     fn deliver(&mut self) {
+        if self.ledger.has_erased() {
+            self.empty_wal();
+        }
         let (told, touched) = self.ledger.committed();
         for (shard, told) in told.into_iter().enumerate() {
             if !told.is_empty() {

@@ -68,6 +68,12 @@ fn a_session_resumes_after_each_kind_of_push() {
             let count = bob.count;
             let _old = bob.resume(gateway, count);
             assert_eq!(bob.welcome["resumed"], true, "after {kind}: {}", bob.welcome);
+            // The link may be on another shard, and what is volatile isn't kept for who is on the way there.
+            let asking = std::cell::RefCell::new(&mut ada);
+            gateway.wait("bob in the room again", || {
+                let roster = asking.borrow_mut().ok(json!({"op": "who", "room": "lobby"}));
+                (roster["members"] == 2).then_some(())
+            });
         }
         bob.ok(json!({"op": "status", "status": "alive"}));
         ada.say("lobby", "end");

@@ -157,6 +157,7 @@ impl Ledger {
             return Err(refuse(ErrorCode::NO_SUCH_MESSAGE).into());
         }
         rows.erase(scene.stream, seq)?;
+        self.erased = true;
         self.touched.insert(scene.stream);
         let frame = self.frame(&Notice { seq: Some(seq), ..scene.notice("deleted") });
         self.spread(scene.stream, News::Notice { stream: scene.stream, frame });

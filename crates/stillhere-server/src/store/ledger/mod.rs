@@ -91,6 +91,8 @@ pub(super) struct Ledger {
     told: Vec<Vec<Told>>,
     /// Streams with new messages or trimmed ones, for the index.
     touched: BTreeSet<StreamId>,
+    /// Whether a message was deleted whose text the write-ahead log still has.
+    erased: bool,
     handled: HashMap<StreamId, u64>,
     handled_since_ms: u64,
     room_count: Option<u64>,
@@ -116,6 +118,7 @@ impl Ledger {
             recent: Recent::default(),
             joined: HashMap::new(),
             fresh: Vec::new(),
+            erased: false,
             touched: BTreeSet::new(),
             handled: HashMap::new(),
             handled_since_ms: 0,
@@ -475,6 +478,11 @@ impl Ledger {
         if let Some(print) = print {
             self.recent.note(print, seq, self.now_ms);
         }
+    }
+
+    /// Whether a message was deleted since this was asked last: its text shall not stay in the write-ahead log.
+    pub(super) fn has_erased(&mut self) -> bool {
+        std::mem::take(&mut self.erased)
     }
 
     /// The transaction has been committed: everything that is to be told, by shard, and the streams that changed.

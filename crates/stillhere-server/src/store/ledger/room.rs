@@ -25,6 +25,9 @@ pub(super) struct Room {
     pub(super) barred: HashMap<i64, Member>,
 }
 
+/// How the names begin that the server makes up for those who haven't logged in; nobody can register one.
+const GUEST_PREFIX: &str = "guest-";
+
 impl Room {
     /// Whether this user may speak now.
     pub(super) fn may_speak(&self, user: i64, now_ms: u64) -> Decided<()> {
@@ -74,6 +77,7 @@ impl Ledger {
     }
 
     pub(super) fn join(&mut self, rows: &mut dyn Rows, shard: usize, name: &Name, user: &Name) -> Decided<Outcome> {
+        let is_guest = user.as_str().starts_with(GUEST_PREFIX);
         let user = self.user(rows, user)?;
         let known = match self.room_names.get(name) {
             Some(stream) => Some(*stream),
@@ -82,7 +86,8 @@ impl Ledger {
         let stream = match known {
             Some(stream) => stream,
             None => {
-                if !self.rules.rooms_by_users {
+                // Who hasn't logged in is gone tomorrow, and would leave a room without an owner.
+                if !self.rules.rooms_by_users || is_guest {
                     return Err(refuse(ErrorCode::ROOMS_CLOSED).into());
                 }
                 self.make_room(rows, name, Some(user.id))?

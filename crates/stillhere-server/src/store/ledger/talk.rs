@@ -117,6 +117,7 @@ impl Ledger {
             return Err(refuse(ErrorCode::NOT_ALLOWED).into());
         }
         rows.erase(talk.stream, seq)?;
+        self.erased = true;
         self.touched.insert(talk.stream);
         for (mailbox, with) in [(user.mailbox, other), (receiver.mailbox, by)] {
             let notice = Notice {
