@@ -84,7 +84,7 @@ pub(crate) fn table() -> Vec<Golden> {
         framed("v1-no-version", br#"{"op":"hello"}"#, "error 1002"),
         framed("v1-mistyped", br#"{"op":"hello","v":1,"interval_ms":-1}"#, "error 1003"),
         framed("v1-other-version", br#"{"op":"hello","v":2}"#, "error 1006"),
-        framed("v1-token", br#"{"op":"hello","v":1,"token":"t"}"#, "error 1101"),
+        framed("v1-token", br#"{"op":"hello","v":1,"token":"t"}"#, "hello"),
         // Lengths that no frame has.
         row("bad-length-negative", (-1i32).to_be_bytes(), "too long: 4294967295"),
         row("bad-length-2-gib", (2u32 << 30).to_be_bytes(), "too long: 2147483648"),
