@@ -14,9 +14,6 @@ const CALM_INPUTS: f32 = 2.0;
 /// How much of the estimate of the load is from before the last turn.
 const MEMORY: f32 = 0.8;
 
-/// While somebody waits for the store, whose own commits gather already, the thread rests for this share of the time.
-const WAITING_SHARE: u32 = 4;
-
 /// The state of one thread.
 struct Pace {
     /// How long input may gather; zero for not at all.
@@ -92,8 +89,8 @@ impl Pace {
             self.estimate(now.duration_since(parked_at), gather);
         }
         let turn = now.duration_since(self.woken_at.get()?);
-        let longest = if self.orders.get() > 0 { gather / WAITING_SHARE } else { gather };
-        (self.busy.get() && turn < longest).then(|| longest - turn)
+        // While somebody waits for the store, nobody rests: its commits gather already, and its answers would wait.
+        (self.orders.get() == 0 && self.busy.get() && turn < gather).then(|| gather - turn)
     }
 
     fn estimate(&self, period: Duration, gather: Duration) {
