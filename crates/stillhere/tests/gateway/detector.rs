@@ -40,7 +40,10 @@ fn a_silent_peer_is_on_leave_exactly_when_promised_and_closed_after_its_hold() {
     assert_eq!(row["leave_in_ms"], Value::Null);
     assert_eq!(gateway.metric("detection_seconds_count", ""), 1);
     let changed = events.wait("changed", |change| change["to"] == "leave");
-    assert_eq!((&changed["at"], &changed["cause"]), (&row["since"], &json!("silent")), "{changed}");
+    assert_eq!(changed["cause"], "silent", "{changed}");
+    // Each look at the clocks rounds for itself.
+    let apart = millis_between(&json!({"told": changed["at"], "shown": row["since"]}), "told", "shown");
+    assert!(apart.abs() <= ROUNDING_MS, "told {changed}, shown {row}");
 
     peer.expect_closed_within(Duration::from_secs(1) + AT_ONCE);
     let closed = events.wait("changed", |change| change["to"] == "close");
