@@ -46,10 +46,11 @@ impl Ledger {
         for (mailbox, position) in &self.handled {
             rows.set_handled(*mailbox, *position)?;
         }
+        self.marks_written = true;
         Ok(())
     }
 
-    /// Whether the marks were written in this transaction, or are to be.
+    /// Whether the marks have waited long enough to be written.
     pub(super) fn marks_are_due(&self) -> bool {
         !self.handled.is_empty() && self.handled_since_ms + HANDLED_WAIT_MS <= self.now_ms
     }

@@ -95,6 +95,8 @@ pub(super) struct Ledger {
     erased: bool,
     handled: HashMap<StreamId, u64>,
     handled_since_ms: u64,
+    /// Whether this transaction writes the marks.
+    marks_written: bool,
     room_count: Option<u64>,
     trims: BTreeMap<StreamId, Kind>,
     sweep: Option<StreamId>,
@@ -122,6 +124,7 @@ impl Ledger {
             touched: BTreeSet::new(),
             handled: HashMap::new(),
             handled_since_ms: 0,
+            marks_written: false,
             room_count: None,
             trims: BTreeMap::new(),
             sweep: None,
@@ -488,7 +491,8 @@ impl Ledger {
     /// The transaction has been committed: everything that is to be told, by shard, and the streams that changed.
     pub(super) fn committed(&mut self) -> (Vec<Vec<Told>>, BTreeSet<StreamId>) {
         self.fresh.clear();
-        if self.marks_are_due() {
+        // Not every transaction writes them: those of sessions and operators don't.
+        if std::mem::take(&mut self.marks_written) {
             self.handled.clear();
         }
         self.users.shrink(COPIES_MAX);
@@ -510,6 +514,7 @@ impl Ledger {
         for list in &mut self.told {
             list.clear();
         }
+        self.marks_written = false;
         self.touched.clear();
         self.trims.clear();
         self.recent.clear();
