@@ -1,0 +1,306 @@
+//! What attackers stand on: connections, frames, turns, and counts of it all.
+
+use std::cell::Cell;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use serde_json::Value;
+use stillhere_core::wire::frame::Decoder;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::frame::Framing;
+use crate::pace::Schedule;
+use crate::plan;
+use crate::sample::AttackSecond;
+
+/// How long an attacker waits for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// After a connection that didn't open an attacker rests so long, or it would only heat its own machine.
+const REFUSED_REST: Duration = Duration::from_millis(20);
+/// What an attacker takes from a target in one frame. Its answers are short; whoever sends more is not believed.
+const FRAME_MAX: u32 = 1 << 20;
+/// Addresses of this machine that attackers come from: a fresh port for each of 2,000 connections a second would be
+/// gone after fourteen seconds with one address, since a port rests for a minute.
+const SOURCES: u32 = 200;
+
+/// What the attackers of one attack share.
+pub(crate) struct Ground {
+    /// Whom they attack.
+    pub(crate) target: SocketAddr,
+    /// What the plan says of this attack.
+    pub(crate) plan: plan::Attack,
+    /// How frames look, and what a first one may be.
+    pub(crate) framing: Framing,
+    /// What the target's process is called by whoever may start it again; asked of `herd`.
+    pub(crate) seed: u64,
+    counts: Arc<Mutex<AttackSecond>>,
+    began: Instant,
+    schedule: Option<Schedule>,
+    turns: Cell<u64>,
+    connects: Cell<u32>,
+}
+
+impl Ground {
+    /// The ground of one attack, from now on. `counts` is what it adds to.
+    pub(crate) fn new(
+        target: SocketAddr,
+        plan: plan::Attack,
+        framing: Framing,
+        seed: u64,
+        counts: Arc<Mutex<AttackSecond>>,
+    ) -> Rc<Ground> {
+        let schedule = plan.rate.map(Schedule::steady);
+        let (turns, connects) = (Cell::new(0), Cell::new(0));
+        Rc::new(Ground { target, plan, framing, seed, counts, began: Instant::now(), schedule, turns, connects })
+    }
+
+    /// Waits until the next try is due, and counts it; false when there will be none. Without a rate that is at once,
+    /// after the others had their turn.
+    pub(crate) async fn turn(&self) -> bool {
+        match &self.schedule {
+            Some(schedule) => {
+                let nth = self.turns.replace(self.turns.get() + 1);
+                let Some(due) = schedule.due(nth) else { return false };
+                sleep_until(self.began + due).await;
+            }
+            None => tokio::task::yield_now().await,
+        }
+        self.count().tries += 1;
+        true
+    }
+
+    /// A connection, or none if the target (or this machine) had none to give. It is not a try of its own.
+    pub(crate) async fn connect(self: &Rc<Ground>) -> Option<Link> {
+        let nth = self.connects.replace(self.connects.get().wrapping_add(1));
+        let opened = timeout(CONNECT_TIMEOUT, open(self.target, nth)).await;
+        match opened {
+            Ok(Ok(stream)) => {
+                let mut counts = self.count();
+                counts.connected += 1;
+                counts.open += 1;
+                drop(counts);
+                Some(Link {
+                    stream,
+                    ground: self.clone(),
+                    decoder: Decoder::default(),
+                    buffer: Vec::new(),
+                    ended: false,
+                })
+            }
+            Ok(Err(_)) | Err(_) => {
+                self.count().refused += 1;
+                sleep(REFUSED_REST).await;
+                None
+            }
+        }
+    }
+
+    /// Randomness of one attacker.
+    pub(crate) fn rng(&self, index: u32) -> StdRng {
+        StdRng::seed_from_u64(self.seed ^ (u64::from(index) << 32))
+    }
+
+    /// What is counted, for a moment: never hold it over an await.
+    pub(crate) fn count(&self) -> MutexGuard<'_, AttackSecond> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Opens a connection; on loopback from one of this machine's many addresses there.
+async fn open(target: SocketAddr, nth: u32) -> io::Result<TcpStream> {
+    let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if cfg!(target_os = "linux") && target.ip() == IpAddr::V4(Ipv4Addr::LOCALHOST) {
+        let source = Ipv4Addr::new(127, 0, 1, 1 + (nth % SOURCES) as u8);
+        socket.bind((source, 0).into())?;
+    }
+    let stream = socket.connect(target).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// What an attacker heard.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Heard {
+    /// A frame's body.
+    Frame(Vec<u8>),
+    /// The target ended the connection, or it broke.
+    Ended,
+    /// Nothing in the given time.
+    Silence,
+}
+
+/// A connection of an attacker. Dropping it closes it, with unread bytes by a reset as the kernel does.
+pub(crate) struct Link {
+    stream: TcpStream,
+    ground: Rc<Ground>,
+    decoder: Decoder,
+    /// Read and not decoded yet.
+    buffer: Vec<u8>,
+    ended: bool,
+}
+
+impl Link {
+    /// Sends all of it; false once the target has ended the connection. Waits while the target reads slowly.
+    pub(crate) async fn send(&mut self, bytes: &[u8]) -> bool {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            match self.stream.write(rest).await {
+                Ok(0) | Err(_) => {
+                    self.end();
+                    return false;
+                }
+                Ok(count) => {
+                    self.ground.count().sent_bytes += count as u64;
+                    rest = &rest[count..];
+                }
+            }
+        }
+        true
+    }
+
+    /// Sends a frame with this body, in the target's framing.
+    pub(crate) async fn send_frame(&mut self, body: &[u8]) -> bool {
+        let mut frame = Vec::with_capacity(body.len() + 4);
+        self.ground.framing.write(body, &mut frame);
+        self.send(&frame).await
+    }
+
+    /// The next frame of a v1 target. A `bye` and an `error` are counted by their codes.
+    pub(crate) async fn hear(&mut self, within: Duration) -> Heard {
+        let end = Instant::now() + within;
+        loop {
+            if let Some(body) = self.decode() {
+                return body;
+            }
+            match tokio::time::timeout_at(end, self.read()).await {
+                Err(_) => return Heard::Silence,
+                Ok(false) => return Heard::Ended,
+                Ok(true) => {}
+            }
+        }
+    }
+
+    /// Reads whatever comes, without looking at it, until the target ends the connection (true) or the time is over.
+    pub(crate) async fn wait_end(&mut self, within: Duration) -> bool {
+        let end = Instant::now() + within;
+        loop {
+            match self.hear(end.saturating_duration_since(Instant::now())).await {
+                Heard::Frame(_) => {}
+                Heard::Ended => return true,
+                Heard::Silence => return self.ended,
+            }
+        }
+    }
+
+    /// Says hello as a v1 client and waits for the answer: the `welcome`, or nothing.
+    pub(crate) async fn hello(&mut self, user: Option<&str>) -> Option<Value> {
+        let interval_ms = self.ground.plan.interval.as_millis() as u64;
+        let mut hello = serde_json::json!({ "op": "hello", "v": 1, "client": "storm", "interval_ms": interval_ms });
+        if let (Some(user), Some(fields)) = (user, hello.as_object_mut()) {
+            fields.insert("user".to_owned(), user.into());
+        }
+        self.ask(&hello).await.filter(|reply| reply["op"] == "welcome")
+    }
+
+    /// Sends a v1 request and waits for what answers it: an `ok`, `error`, `welcome` or `beat`; pushes in between are
+    /// left aside.
+    pub(crate) async fn ask(&mut self, request: &Value) -> Option<Value> {
+        /// An attacker that isn't answered goes on.
+        const PATIENCE: Duration = Duration::from_secs(10);
+        if !self.send_frame(request.to_string().as_bytes()).await {
+            return None;
+        }
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let Heard::Frame(body) = self.hear(end.saturating_duration_since(Instant::now())).await else {
+                return None;
+            };
+            let Ok(reply) = serde_json::from_slice::<Value>(&body) else { continue };
+            if matches!(reply["op"].as_str(), Some("ok" | "error" | "welcome" | "beat")) {
+                self.ground.count().answered += 1;
+                return Some(reply);
+            }
+        }
+    }
+
+    /// Ends it by a reset, so that the target learns of it at once and no port rests.
+    pub(crate) fn reset(self) {
+        // A socket that can't be told so is closed as any other.
+        let _ = socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO));
+    }
+
+    /// The socket, for attacks with more on their mind.
+    pub(crate) fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// Notes that the target has ended it; once.
+    pub(crate) fn end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.ground.count().ended += 1;
+        }
+    }
+
+    /// Whether something came; false at the end.
+    async fn read(&mut self) -> bool {
+        let mut bytes = [0; 4096];
+        match self.stream.read(&mut bytes).await {
+            Ok(0) | Err(_) => {
+                self.end();
+                false
+            }
+            Ok(count) => {
+                self.ground.count().received_bytes += count as u64;
+                self.buffer.extend_from_slice(&bytes[..count]);
+                true
+            }
+        }
+    }
+
+    fn decode(&mut self) -> Option<Heard> {
+        let mut rest = &self.buffer[..];
+        let body = match self.decoder.next(&mut rest, FRAME_MAX) {
+            Ok(body) => body.map(|body| body.to_vec()),
+            Err(_) => {
+                self.buffer.clear();
+                return Some(Heard::Ended);
+            }
+        };
+        let used = self.buffer.len() - rest.len();
+        self.buffer.drain(..used);
+        let body = body?;
+        self.note(&body);
+        Some(Heard::Frame(body))
+    }
+
+    /// Counts what the target says of errors and ends.
+    fn note(&self, body: &[u8]) {
+        // Most frames are neither; a substring tells before they are parsed.
+        let says = |op: &[u8]| body.windows(op.len()).any(|part| part == op);
+        let (is_bye, is_error) = (says(b"\"bye\""), says(b"\"error\""));
+        if !is_bye && !is_error {
+            return;
+        }
+        let Ok(said) = serde_json::from_slice::<Value>(body) else { return };
+        let Some(code) = said["code"].as_u64().and_then(|code| u16::try_from(code).ok()) else { return };
+        let mut counts = self.ground.count();
+        match said["op"].as_str() {
+            Some("bye") => *counts.closes.entry(code).or_insert(0) += 1,
+            Some("error") => *counts.errors.entry(code).or_insert(0) += 1,
+            _ => {}
+        }
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.ground.count().open -= 1;
+    }
+}

@@ -1,0 +1,1 @@
+//! Whether the target's owner agrees.

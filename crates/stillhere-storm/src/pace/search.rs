@@ -1,0 +1,1 @@
+//! Looking for a bound: doubling, then bisecting.

@@ -1,0 +1,1 @@
+//! What must hold: `p99 < 50ms`, `false_leaves = 0`, `rss_growth < 50MiB`.

@@ -1,0 +1,1 @@
+//! A run: its phases, its threads, its samples.
