@@ -25,6 +25,7 @@ use crate::clock::{Clock, Moment};
 use crate::gate::Gate;
 use crate::hub::Hub;
 use crate::metrics::Snapshot;
+use crate::process::Process;
 use crate::notes::{Events, Watcher};
 use crate::office::{Noticed, Office, OfficeDoor, OfficeError, Roster, Subject, WhoRow};
 use crate::store::StoreWriter;
@@ -355,6 +356,7 @@ impl Control {
             store_dropped: read(&store.dropped),
             uptime_seconds: self.clock.now().as_micros() as f64 / 1e6,
             draining: self.is_draining(),
+            process: Process::now(),
         })
     }
 

@@ -28,6 +28,7 @@ mod listen;
 mod notes;
 mod office;
 mod openapi;
+mod process;
 mod store;
 mod token;
 mod transport;

@@ -8,6 +8,8 @@ use stillhere_core::detector::Status;
 use stillhere_core::event::{Mode, Transport};
 use stillhere_core::stats::{Histogram, Refused, Resumed, Spoken, Stats};
 
+use crate::process::Process;
+
 /// Everything that metrics are made from, as of one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
@@ -26,17 +28,25 @@ pub(crate) struct Snapshot {
     pub(crate) store_dropped: u64,
     pub(crate) uptime_seconds: f64,
     pub(crate) draining: bool,
+    pub(crate) process: Process,
 }
 
 /// One row of the table.
 pub struct Metric {
-    /// Without the prefix `stillhere_`.
+    /// Without the prefix `stillhere_`, which all have but those of the process.
     pub name: &'static str,
     /// Prometheus' word.
     pub kind: &'static str,
     /// What it counts, with its unit.
     pub help: &'static str,
     write: fn(&Snapshot, &mut Lines),
+}
+
+impl Metric {
+    /// As it is exported. What every process has is called as everybody calls it.
+    pub fn full_name(&self) -> String {
+        if self.name.starts_with("process_") { self.name.to_owned() } else { format!("stillhere_{}", self.name) }
+    }
 }
 
 /// One number.
@@ -55,6 +65,13 @@ struct Lines(Vec<Sample>);
 impl Lines {
     fn plain(&mut self, value: impl Number) {
         self.add("", String::new(), value);
+    }
+
+    /// A number that the system may not tell.
+    fn known(&mut self, value: Option<impl Number>) {
+        if let Some(value) = value {
+            self.plain(value);
+        }
     }
 
     fn labelled(&mut self, labels: &str, value: impl Number) {
@@ -220,6 +237,13 @@ metrics! {
     "store_dropped_total" "counter" "Changes that could not be written." |now, lines| lines.plain(now.store_dropped);
     "draining" "gauge" "1 while the server says goodbye." |now, lines| lines.plain(usize::from(now.draining));
     "uptime_seconds" "gauge" "Since the start." |now, lines| lines.plain(now.uptime_seconds);
+    "process_resident_memory_bytes" "gauge" "Resident memory of the process." |now, lines| lines.known(now.process.resident);
+    "process_cpu_seconds_total" "counter" "User and system time of the process." |now, lines| {
+        lines.known(now.process.cpu_seconds);
+    };
+    "process_open_fds" "gauge" "Open files of the process." |now, lines| lines.known(now.process.files);
+    "process_max_fds" "gauge" "Files that it may have open." |now, lines| lines.known(now.process.files_max);
+    "process_threads" "gauge" "Threads of the process." |now, lines| lines.known(now.process.threads);
     "build_info" "gauge" "Always 1; the version is in the label." |_, lines| {
         lines.labelled(concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""), 1usize);
     };
@@ -235,13 +259,14 @@ fn samples(metric: &Metric, now: &Snapshot) -> Vec<Sample> {
 pub(crate) fn render(now: &Snapshot) -> String {
     let mut text = String::with_capacity(16 * 1024);
     for metric in METRICS {
-        let Metric { name, kind, help, .. } = metric;
+        let Metric { kind, help, .. } = metric;
+        let name = metric.full_name();
         // Writing to a string can't fail.
-        let _ = writeln!(text, "# HELP stillhere_{name} {help}\n# TYPE stillhere_{name} {kind}");
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for Sample { suffix, labels, value } in samples(metric, now) {
             let _ = match labels.is_empty() {
-                true => writeln!(text, "stillhere_{name}{suffix} {value}"),
-                false => writeln!(text, "stillhere_{name}{suffix}{{{labels}}} {value}"),
+                true => writeln!(text, "{name}{suffix} {value}"),
+                false => writeln!(text, "{name}{suffix}{{{labels}}} {value}"),
             };
         }
     }
@@ -297,6 +322,7 @@ mod tests {
             store_dropped: 0,
             uptime_seconds: 0.0,
             draining: false,
+            process: Process::now(),
         }
     }
 
@@ -306,7 +332,7 @@ mod tests {
         now.stats.transitions[0][1][0] = 3;
         let text = render(&now);
         for metric in METRICS {
-            let prefix = format!("stillhere_{}", metric.name);
+            let prefix = metric.full_name();
             let samples = text.lines().filter(|line| line.starts_with(&prefix)).count();
             assert!(samples > 0, "{}", metric.name);
         }

@@ -62,7 +62,7 @@ fn metrics() -> String {
     );
     page += "| metric | kind | what |\n|---|---|---|\n";
     for metric in METRICS {
-        let _ = writeln!(page, "| `stillhere_{}` | {} | {} |", metric.name, metric.kind, metric.help);
+        let _ = writeln!(page, "| `{}` | {} | {} |", metric.full_name(), metric.kind, metric.help);
     }
     page
 }
