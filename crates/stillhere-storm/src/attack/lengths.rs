@@ -1,0 +1,203 @@
+//! Headers that lie.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::ground::{DUE, Ground, Link};
+use super::{Against, Attack, Life};
+use crate::frame::Framing;
+
+pub(super) const ATTACK: Attack = Attack {
+    name: "lengths",
+    about: "Announces lengths that lie: negative, zero, huge, just above the limit, one more or one less than what \
+            follows; and now and then one that is true and just within the limit. A sound server sizes nothing by what \
+            is announced, closes what is over its limit at once and the rest when its time is over, and takes the true \
+            one.",
+    against: Against::Any,
+    size: 16 * 1024,
+    life: |ground, index| -> Life { Box::pin(attacker(ground, index)) },
+};
+
+/// How long the one true frame is waited upon.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// A kind of header.
+struct Bomb {
+    name: &'static str,
+    /// The length that is announced, cut to the header's bytes. Asked with the framing and how many bytes a good body
+    /// would have.
+    announced: fn(Framing, u64) -> u64,
+    /// How many bytes follow. Asked with the same.
+    follows: fn(Framing, u64) -> u64,
+    /// Whether a sound server ends the connection.
+    ends: bool,
+}
+
+/// What the header of a good frame says.
+fn good(framing: Framing, body: u64) -> u64 {
+    if framing.includes_header { body + framing.header() as u64 } else { body }
+}
+
+const BOMBS: &[Bomb] = &[
+    Bomb { name: "minus one", announced: |_, _| u64::MAX, follows: |_, body| body, ends: true },
+    Bomb {
+        name: "the most negative",
+        announced: |framing, _| 1 << (8 * framing.header()).saturating_sub(1),
+        follows: |_, body| body,
+        ends: true,
+    },
+    Bomb {
+        name: "the most positive",
+        announced: |framing, _| (1 << (8 * framing.header()).saturating_sub(1)) - 1,
+        follows: |_, body| body,
+        ends: true,
+    },
+    Bomb { name: "zero", announced: |framing, _| good(framing, 0), follows: |_, _| 0, ends: true },
+    Bomb {
+        name: "zero, and again",
+        announced: |_, _| 0,
+        follows: |framing, _| 64 * framing.header() as u64,
+        ends: true,
+    },
+    Bomb { name: "less than its own header", announced: |_, _| 1, follows: |_, body| body, ends: true },
+    Bomb {
+        name: "above the limit by one",
+        announced: |framing, _| good(framing, u64::from(framing.max) + 1),
+        follows: |framing, _| u64::from(framing.max) + 1,
+        ends: true,
+    },
+    Bomb {
+        name: "one more than follows",
+        announced: |framing, body| good(framing, body + 1),
+        follows: |_, body| body,
+        ends: true,
+    },
+    Bomb {
+        name: "one less than follows",
+        announced: |framing, body| good(framing, body.saturating_sub(1)),
+        follows: |_, body| body,
+        ends: true,
+    },
+    Bomb {
+        name: "just within the limit",
+        announced: |framing, _| good(framing, u64::from(framing.max)),
+        follows: |framing, _| u64::from(framing.max),
+        ends: false,
+    },
+];
+
+async fn attacker(ground: Rc<Ground>, index: u32) {
+    // Each begins elsewhere in the table.
+    let mut bombs = BOMBS.iter().cycle().skip(index as usize % BOMBS.len());
+    while ground.turn().await {
+        let Some(bomb) = bombs.next() else { return };
+        let Some(mut link) = ground.connect().await else { continue };
+        throw(&mut link, &ground, bomb).await;
+    }
+}
+
+async fn throw(link: &mut Link, ground: &Ground, bomb: &Bomb) {
+    let due = Instant::now() + DUE;
+    // Whoever doesn't read it all is waited upon as one that reads it and says nothing.
+    let frame = frame(ground, bomb);
+    if timeout_at(due, link.send(&frame)).await == Ok(false) {
+        return;
+    }
+    drop(frame);
+    if bomb.ends {
+        link.outlast(due).await;
+    } else {
+        link.answered(1, PATIENCE).await;
+    }
+}
+
+/// The header, and a hello that is stretched to so many bytes (zeros, if it is shorter than a hello).
+fn frame(ground: &Ground, bomb: &Bomb) -> Vec<u8> {
+    const BEGINNING: &[u8] = br#"{"op":"hello","v":1,"client":"storm","pad":""#;
+    const END: &[u8] = br#""}"#;
+    let framing = ground.framing;
+    // One byte stays free, so that "one more" is still within the limit.
+    let body = ground.body_size().saturating_sub(1) as u64;
+    let mut frame = Vec::new();
+    framing.write_length((bomb.announced)(framing, body), &mut frame);
+    let follows = (bomb.follows)(framing, body) as usize;
+    if follows < BEGINNING.len() + END.len() {
+        frame.resize(frame.len() + follows, 0);
+        return frame;
+    }
+    let end = frame.len() + follows;
+    frame.extend_from_slice(BEGINNING);
+    frame.resize(end - END.len(), b'x');
+    frame.extend_from_slice(END);
+    frame
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stand::{self, Stand};
+    use super::*;
+
+    #[tokio::test]
+    async fn each_header_says_what_its_name_says() {
+        let stand = Stand::new(stand::record).await;
+        let ground = stand.ground(ATTACK.name);
+        let size = ATTACK.size as usize;
+        let limit = Framing::STILLHERE.max as usize;
+        let expected: &[(&str, u32, usize)] = &[
+            ("minus one", 0xffff_ffff, size - 1),
+            ("the most negative", 0x8000_0000, size - 1),
+            ("the most positive", 0x7fff_ffff, size - 1),
+            ("zero", 0, 0),
+            ("zero, and again", 0, 256),
+            ("less than its own header", 1, size - 1),
+            ("above the limit by one", limit as u32 + 1, limit + 1),
+            ("one more than follows", size as u32, size - 1),
+            ("one less than follows", size as u32 - 2, size - 1),
+            ("just within the limit", limit as u32, limit),
+        ];
+        let actual: Vec<_> = BOMBS
+            .iter()
+            .map(|bomb| {
+                let frame = frame(&ground, bomb);
+                (bomb.name, u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]), frame.len() - 4)
+            })
+            .collect();
+        assert_eq!(actual, expected);
+    }
+
+    #[tokio::test]
+    async fn the_true_one_is_a_hello_as_long_as_may_be() {
+        let stand = Stand::new(stand::record).await;
+        let bomb = BOMBS.iter().find(|bomb| !bomb.ends).unwrap();
+        let frame = frame(&stand.ground(ATTACK.name), bomb);
+        let hello: serde_json::Value = serde_json::from_slice(&frame[4..]).unwrap();
+        assert_eq!((&hello["op"], frame.len()), (&"hello".into(), 4 + 64 * 1024));
+    }
+
+    #[tokio::test]
+    async fn lengths_that_count_themselves_lie_about_that_too() {
+        let mut stand = Stand::new(stand::record).await;
+        stand.framing = stand::FOREIGN;
+        let ground = stand.ground(ATTACK.name);
+        let says = |name: &str| {
+            let bomb = BOMBS.iter().find(|bomb| bomb.name == name).unwrap();
+            let frame = frame(&ground, bomb);
+            (u16::from_le_bytes([frame[0], frame[1]]), frame.len() - 2)
+        };
+        assert_eq!(says("zero"), (2, 0));
+        assert_eq!(says("zero, and again"), (0, 128));
+        assert_eq!(says("less than its own header"), (1, 999));
+        assert_eq!(says("one more than follows"), (1002, 999));
+        assert_eq!(says("the most positive"), (0x7fff, 999));
+        assert_eq!(says("above the limit by one"), (1003, 1001));
+    }
+
+    #[tokio::test]
+    async fn all_kinds_have_their_turn() {
+        let stand = Stand::new(stand::close).await;
+        stand.attack(ATTACK.name, 2, |counts| counts.ended >= 3 * BOMBS.len() as u64).await;
+        assert_eq!(stand.counts().overdue, 0);
+    }
+}
