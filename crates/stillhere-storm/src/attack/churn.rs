@@ -31,13 +31,13 @@ mod tests {
     #[tokio::test]
     async fn it_closes_what_it_opens_and_says_nothing() {
         let stand = Stand::new(stand::record).await;
-        stand.attack(ATTACK.name, 2, |counts| counts.connected >= 20).await;
+        // One attacker ends with a goodbye of TCP, the other without.
+        let both = stand.heard(|links| {
+            [false, true].iter().all(|reset| links.iter().filter(|link| link.over == Some(*reset)).count() >= 5)
+        });
+        stand.attack_while(ATTACK.name, 2, both).await;
         let counts = stand.counts();
         assert_eq!((counts.sent_bytes, counts.open, counts.ended, counts.refused), (0, 0, 0, 0));
-        // One attacker ends with a goodbye of TCP, the other without.
-        for (reset, count) in [(false, 5), (true, 5)] {
-            stand.heard(|links| links.iter().filter(|link| link.over == Some(reset)).count() >= count).await;
-        }
     }
 
     #[tokio::test]

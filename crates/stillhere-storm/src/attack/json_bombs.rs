@@ -193,17 +193,18 @@ mod tests {
     #[tokio::test]
     async fn the_even_begin_with_a_bomb_and_the_odd_say_hello_first() {
         let stand = Stand::new(stand::speak_v1).await;
-        stand.attack(ATTACK.name, 2, |counts| counts.ended >= 2 * BOMBS.len() as u64).await;
+        let says_hello =
+            |link: &Vec<Vec<u8>>| link.first().is_some_and(|body| body.windows(7).any(|part| part == b"\"storm\""));
+        let enough = async {
+            // Each kind has had the whole table when so many have come.
+            let enough = |is_hello| {
+                stand.bodies().iter().filter(|link| says_hello(link) == is_hello && !link.is_empty()).count()
+                    > BOMBS.len()
+            };
+            stand.counted(|counts| counts.tries > 2 * BOMBS.len() as u64 && enough(false) && enough(true)).await;
+        };
+        stand.attack_while(ATTACK.name, 2, enough).await;
         let links = stand.bodies();
-        let with_hello = links
-            .iter()
-            .filter(|link| {
-                link.first().is_some_and(|body| {
-                    body.starts_with(br#"{"op":"hello","#) && body.windows(5).any(|part| part == b"storm")
-                })
-            })
-            .count();
-        assert!(with_hello > 0 && with_hello < links.len(), "{with_hello} of {}", links.len());
         let sent: BTreeSet<_> = links.into_iter().flatten().collect();
         for (name, _) in BOMBS {
             assert!(sent.contains(&bomb(name)), "{name}");

@@ -77,9 +77,11 @@ mod tests {
                 dribble(&mut link, &ground, at_once, || Duration::from_millis(5), due).await;
             });
             seat.run_until(stand.counted(|counts| counts.sent_bytes == 10 && counts.overdue == 1)).await;
-            seat.run_until(stand.heard(|links| links[0].bytes == b"\0\0\0\x06{{{{{{")).await;
+            seat.run_until(stand.heard(|links| links.first().is_some_and(|link| link.bytes == b"\0\0\0\x06{{{{{{")))
+                .await;
+            // The byte after what comes at once may catch up with it.
             let first = stand.links()[0].reads[0];
-            assert_eq!(first, at_once.max(1));
+            assert!((at_once.max(1)..=at_once + 1).contains(&first), "{first}");
             seat.run_until(async {
                 stand.end_all();
                 stand.counted(|counts| counts.ended == 1 && counts.overdue == 0 && counts.open == 0).await;
@@ -92,18 +94,13 @@ mod tests {
     async fn the_three_kinds_differ_in_what_comes_at_once() {
         let stand = Stand::new(stand::record).await;
         stand.answers(vec![stand::frame(&serde_json::json!({ "op": "welcome" }))]);
-        stand
-            .attack_while(
-                ATTACK.name,
-                3,
-                stand.heard(|links| {
-                    let begins = |with: &[u8]| links.iter().any(|link| link.bytes.starts_with(with));
-                    let hello = links.iter().any(|link| {
-                        link.bytes.windows(7).any(|part| part == b"\"hello\"") && link.bytes.ends_with(b"}\0")
-                    });
-                    begins(b"\0\0\x04\0{") && links.iter().any(|link| link.bytes == b"\0") && hello
-                }),
-            )
-            .await;
+        let all = stand.heard(|links| {
+            let has = |link: &stand::Heard, part: &[u8]| link.bytes.windows(part.len()).any(|bytes| bytes == part);
+            let begins = |link: &stand::Heard, with| link.reads.first() == Some(&with) && !has(link, b"hello");
+            links.iter().any(|link| begins(link, 1))
+                && links.iter().any(|link| begins(link, 4) || begins(link, 5))
+                && links.iter().any(|link| has(link, b"\"hello\"") && has(link, b"}\0"))
+        });
+        stand.attack_while(ATTACK.name, 3, all).await;
     }
 }
