@@ -95,13 +95,10 @@ impl Ground {
     /// Waits until the next try is due, and counts it; false when there will be none. Without a rate that is at once,
     /// after the others had their turn.
     pub(crate) async fn turn(&self) -> bool {
-        match &self.schedule {
-            Some(schedule) => {
-                let nth = self.turns.replace(self.turns.get() + 1);
-                let Some(due) = schedule.due(nth) else { return false };
-                sleep_until(self.began + due).await;
-            }
-            None => {}
+        if let Some(schedule) = &self.schedule {
+            let nth = self.turns.replace(self.turns.get() + 1);
+            let Some(due) = schedule.due(nth) else { return false };
+            sleep_until(self.began + due).await;
         }
         tokio::task::yield_now().await;
         self.count().tries += 1;

@@ -192,22 +192,22 @@ mod tests {
 
     #[tokio::test]
     async fn the_even_begin_with_a_bomb_and_the_odd_say_hello_first() {
-        let stand = Stand::new(stand::speak_v1).await;
-        let says_hello =
-            |link: &Vec<Vec<u8>>| link.first().is_some_and(|body| body.windows(7).any(|part| part == b"\"storm\""));
-        let enough = async {
-            // Each kind has had the whole table when so many have come.
-            let enough = |is_hello| {
-                stand.bodies().iter().filter(|link| says_hello(link) == is_hello && !link.is_empty()).count()
-                    > BOMBS.len()
-            };
-            stand.counted(|counts| counts.tries > 2 * BOMBS.len() as u64 && enough(false) && enough(true)).await;
-        };
-        stand.attack_while(ATTACK.name, 2, enough).await;
-        let links = stand.bodies();
-        let sent: BTreeSet<_> = links.into_iter().flatten().collect();
-        for (name, _) in BOMBS {
-            assert!(sent.contains(&bomb(name)), "{name}");
+        let mut stand = Stand::new(stand::speak_v1).await;
+        stand.size = Some(1000);
+        let says_hello = |bytes: &[u8]| bytes[..bytes.len().min(100)].windows(7).any(|part| part == b"\"storm\"");
+        // Each kind has had the whole table when more have come than it is long.
+        let all = stand.heard(|links| {
+            let count =
+                |hello| links.iter().filter(|link| says_hello(&link.bytes) == hello && link.over.is_some()).count();
+            count(true) > BOMBS.len() && count(false) > BOMBS.len()
+        });
+        stand.attack_while(ATTACK.name, 2, all).await;
+        let (with, without): (Vec<_>, Vec<_>) =
+            stand.bodies().into_iter().partition(|bodies| bodies.first().is_some_and(|body| says_hello(body)));
+        let sent = |links: Vec<Vec<Vec<u8>>>| -> BTreeSet<_> { links.into_iter().flatten().collect() };
+        let (with, without) = (sent(with), sent(without));
+        for (name, bomb) in BOMBS {
+            assert!(with.contains(&bomb(1000)) && without.contains(&bomb(1000)), "{name}");
         }
     }
 }

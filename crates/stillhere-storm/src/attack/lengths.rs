@@ -25,7 +25,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A kind of header.
 struct Bomb {
-    name: &'static str,
     /// The length that is announced, cut to the header's bytes. Asked with the framing and how many bytes a good body
     /// would have.
     announced: fn(Framing, u64) -> u64,
@@ -40,59 +39,59 @@ fn good(framing: Framing, body: u64) -> u64 {
     if framing.includes_header { body + framing.header() as u64 } else { body }
 }
 
-const BOMBS: &[Bomb] = &[
-    Bomb { name: "minus one", announced: |_, _| u64::MAX, follows: |_, body| body, ends: true },
-    Bomb {
-        name: "the most negative",
-        announced: |framing, _| 1 << (8 * framing.header()).saturating_sub(1),
-        follows: |_, body| body,
-        ends: true,
-    },
-    Bomb {
-        name: "the most positive",
-        announced: |framing, _| (1 << (8 * framing.header()).saturating_sub(1)) - 1,
-        follows: |_, body| body,
-        ends: true,
-    },
-    Bomb { name: "zero", announced: |framing, _| good(framing, 0), follows: |_, _| 0, ends: true },
-    Bomb {
-        name: "zero, and again",
-        announced: |_, _| 0,
-        follows: |framing, _| 64 * framing.header() as u64,
-        ends: true,
-    },
-    Bomb { name: "less than its own header", announced: |_, _| 1, follows: |_, body| body, ends: true },
-    Bomb {
-        name: "above the limit by one",
-        announced: |framing, _| good(framing, u64::from(framing.max) + 1),
-        follows: |framing, _| u64::from(framing.max) + 1,
-        ends: true,
-    },
-    Bomb {
-        name: "one more than follows",
-        announced: |framing, body| good(framing, body + 1),
-        follows: |_, body| body,
-        ends: true,
-    },
-    Bomb {
-        name: "one less than follows",
-        announced: |framing, body| good(framing, body.saturating_sub(1)),
-        follows: |_, body| body,
-        ends: true,
-    },
-    Bomb {
-        name: "just within the limit",
-        announced: |framing, _| good(framing, u64::from(framing.max)),
-        follows: |framing, _| u64::from(framing.max),
-        ends: false,
-    },
+/// By name.
+const BOMBS: &[(&str, Bomb)] = &[
+    ("minus one", Bomb { announced: |_, _| u64::MAX, follows: |_, body| body, ends: true }),
+    (
+        "the most negative",
+        Bomb {
+            announced: |framing, _| 1 << (8 * framing.header()).saturating_sub(1),
+            follows: |_, body| body,
+            ends: true,
+        },
+    ),
+    (
+        "the most positive",
+        Bomb {
+            announced: |framing, _| (1 << (8 * framing.header()).saturating_sub(1)) - 1,
+            follows: |_, body| body,
+            ends: true,
+        },
+    ),
+    ("zero", Bomb { announced: |framing, _| good(framing, 0), follows: |_, _| 0, ends: true }),
+    ("zero, and again", Bomb { announced: |_, _| 0, follows: |framing, _| 64 * framing.header() as u64, ends: true }),
+    ("less than its own header", Bomb { announced: |_, _| 1, follows: |_, body| body, ends: true }),
+    (
+        "above the limit by one",
+        Bomb {
+            announced: |framing, _| good(framing, u64::from(framing.max) + 1),
+            follows: |framing, _| u64::from(framing.max) + 1,
+            ends: true,
+        },
+    ),
+    (
+        "one more than follows",
+        Bomb { announced: |framing, body| good(framing, body + 1), follows: |_, body| body, ends: true },
+    ),
+    (
+        "one less than follows",
+        Bomb { announced: |framing, body| good(framing, body.saturating_sub(1)), follows: |_, body| body, ends: true },
+    ),
+    (
+        "just within the limit",
+        Bomb {
+            announced: |framing, _| good(framing, u64::from(framing.max)),
+            follows: |framing, _| u64::from(framing.max),
+            ends: false,
+        },
+    ),
 ];
 
 async fn attacker(ground: Rc<Ground>, index: u32) {
     // Each begins elsewhere in the table.
     let mut bombs = BOMBS.iter().cycle().skip(index as usize % BOMBS.len());
     while ground.turn().await {
-        let Some(bomb) = bombs.next() else { return };
+        let Some((_, bomb)) = bombs.next() else { return };
         let Some(mut link) = ground.connect().await else { continue };
         throw(&mut link, &ground, bomb).await;
     }
@@ -159,9 +158,9 @@ mod tests {
         ];
         let actual: Vec<_> = BOMBS
             .iter()
-            .map(|bomb| {
+            .map(|(name, bomb)| {
                 let frame = frame(&ground, bomb);
-                (bomb.name, u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]), frame.len() - 4)
+                (*name, u32::from_be_bytes([frame[0], frame[1], frame[2], frame[3]]), frame.len() - 4)
             })
             .collect();
         assert_eq!(actual, expected);
@@ -170,7 +169,7 @@ mod tests {
     #[tokio::test]
     async fn the_true_one_is_a_hello_as_long_as_may_be() {
         let stand = Stand::new(stand::record).await;
-        let bomb = BOMBS.iter().find(|bomb| !bomb.ends).unwrap();
+        let (_, bomb) = BOMBS.iter().find(|(_, bomb)| !bomb.ends).unwrap();
         let frame = frame(&stand.ground(ATTACK.name), bomb);
         let hello: serde_json::Value = serde_json::from_slice(&frame[4..]).unwrap();
         assert_eq!((&hello["op"], frame.len()), (&"hello".into(), 4 + 64 * 1024));
@@ -182,7 +181,7 @@ mod tests {
         stand.framing = stand::FOREIGN;
         let ground = stand.ground(ATTACK.name);
         let says = |name: &str| {
-            let bomb = BOMBS.iter().find(|bomb| bomb.name == name).unwrap();
+            let (_, bomb) = BOMBS.iter().find(|bomb| bomb.0 == name).unwrap();
             let frame = frame(&ground, bomb);
             (u16::from_le_bytes([frame[0], frame[1]]), frame.len() - 2)
         };
