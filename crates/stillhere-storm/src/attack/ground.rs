@@ -32,8 +32,10 @@ pub(super) const DUE: Duration = Duration::from_secs(15);
 const LOOK: Duration = Duration::from_secs(3600);
 /// Noise that the attackers of an attack share. More would only be more memory: what is longer repeats itself.
 const NOISE_MAX: usize = 64 * 1024;
-/// What is read at once.
+/// What is read at once, and filled in at once.
 const READ_BYTES: usize = 4096;
+/// What bodies are stretched with: it is good within a JSON string.
+const FILLER: u8 = b'x';
 /// What an attacker takes from a target in one frame. Its answers are short; whoever sends more is not believed.
 const FRAME_MAX: u32 = 1 << 20;
 /// Addresses of this machine that attackers come from: a fresh port for each of 2,000 connections a second would be
@@ -80,6 +82,11 @@ impl Ground {
     /// The plan's `size`, but no more than a body of the target may have.
     pub(crate) fn body_size(&self) -> usize {
         self.plan.size.min(self.framing.max) as usize
+    }
+
+    /// What the header of a good frame says whose body has so many bytes.
+    pub(crate) fn announced(&self, body: u64) -> u64 {
+        if self.framing.includes_header { body + self.framing.header() as u64 } else { body }
     }
 
     /// Random bytes, the same for all: as many as the plan's `size`, within [`NOISE_MAX`].
@@ -196,6 +203,20 @@ impl Link {
                     rest = &rest[count..];
                 }
             }
+        }
+        true
+    }
+
+    /// Sends so many fillers. They are not built: thousands of attackers that send megabytes would own gigabytes.
+    pub(crate) async fn fill(&mut self, count: usize) -> bool {
+        static FILLERS: [u8; READ_BYTES] = [FILLER; READ_BYTES];
+        let mut rest = count;
+        while rest > 0 {
+            let piece = rest.min(FILLERS.len());
+            if !self.send(&FILLERS[..piece]).await {
+                return false;
+            }
+            rest -= piece;
         }
         true
     }

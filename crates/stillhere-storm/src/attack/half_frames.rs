@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::ground::{DUE, Ground};
 use super::{Against, Attack, Life};
@@ -23,22 +23,30 @@ async fn attacker(ground: Rc<Ground>, index: u32) {
         if index % 3 == 2 && ground.is_ours() && link.hello(None).await.is_none() {
             continue;
         }
-        if link.send(&half(&ground, index % 3 == 1)).await {
-            link.outlast(Instant::now() + DUE).await;
+        let (beginning, fillers) = half(&ground, index % 3 == 1);
+        // Whoever reads slowly is as much overdue as one that reads and waits.
+        let due = Instant::now() + DUE;
+        let half = async { link.send(&beginning).await && link.fill(fillers).await };
+        if timeout_at(due, half).await != Ok(false) {
+            link.outlast(due).await;
         }
     }
 }
 
-/// Half a frame, or half a header if there is one. The beginning of the body is a good one.
-fn half(ground: &Ground, only_header: bool) -> Vec<u8> {
+/// Half a frame: its beginning, which is a good one, and how many fillers come then. Or half a header, if there is one.
+fn half(ground: &Ground, only_header: bool) -> (Vec<u8>, usize) {
     const BEGINNING: &[u8] = br#"{"op":"hello","v":1,"client":""#;
-    let mut body = BEGINNING.to_vec();
-    body.resize(ground.body_size(), b'x');
-    let mut frame = Vec::new();
-    ground.framing.write(&body, &mut frame);
-    let header = ground.framing.header();
-    frame.truncate(if only_header && header > 1 { header / 2 } else { header + body.len() / 2 });
-    frame
+    let (framing, body) = (ground.framing, ground.body_size());
+    let mut beginning = Vec::new();
+    framing.write_length(ground.announced(body as u64), &mut beginning);
+    let header = beginning.len();
+    if only_header && header > 1 {
+        beginning.truncate(header / 2);
+        return (beginning, 0);
+    }
+    beginning.extend_from_slice(&BEGINNING[..BEGINNING.len().min(body / 2)]);
+    let fillers = body / 2 - (beginning.len() - header);
+    (beginning, fillers)
 }
 
 #[cfg(test)]
@@ -69,7 +77,7 @@ mod tests {
     async fn a_target_that_has_no_long_frames_gets_half_a_short_one() {
         let mut stand = Stand::new(stand::record).await;
         stand.framing = stand::FOREIGN;
-        let half = half(&stand.ground(ATTACK.name), false);
-        assert_eq!((half.len(), &half[..2]), (2 + 500, &1002_u16.to_le_bytes()[..]));
+        let (beginning, fillers) = half(&stand.ground(ATTACK.name), false);
+        assert_eq!((beginning.len() + fillers, &beginning[..2]), (2 + 500, &1002_u16.to_le_bytes()[..]));
     }
 }

@@ -19,6 +19,8 @@ pub(super) const ATTACK: Attack = Attack {
 
 /// How long a bomb is waited upon.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The longest body: each is built, and what is quadratic shows long before.
+const BODY_MAX: usize = 128 * 1024;
 /// The deepest nesting: parsers that recurse give up or die far earlier.
 const DEPTH: usize = 10_000;
 
@@ -86,7 +88,7 @@ async fn attacker(ground: Rc<Ground>, index: u32) {
         }
         let next = link.answers() + 1;
         // Built when it is thrown: thousands of attackers together would own too much.
-        if link.send_frame(&bomb(ground.body_size())).await {
+        if link.send_frame(&bomb(ground.body_size().min(BODY_MAX))).await {
             link.answered(next, PATIENCE).await;
         }
     }

@@ -7,7 +7,6 @@ use tokio::time::{Instant, timeout_at};
 
 use super::ground::{DUE, Ground, Link};
 use super::{Against, Attack, Life};
-use crate::frame::Framing;
 
 pub(super) const ATTACK: Attack = Attack {
     name: "lengths",
@@ -25,18 +24,13 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// A kind of header.
 struct Bomb {
-    /// The length that is announced, cut to the header's bytes. Asked with the framing and how many bytes a good body
+    /// The length that is announced, cut to the header's bytes. Asked with how many bytes a good body
     /// would have.
-    announced: fn(Framing, u64) -> u64,
+    announced: fn(&Ground, u64) -> u64,
     /// How many bytes follow. Asked with the same.
-    follows: fn(Framing, u64) -> u64,
+    follows: fn(&Ground, u64) -> u64,
     /// Whether a sound server ends the connection.
     ends: bool,
-}
-
-/// What the header of a good frame says.
-fn good(framing: Framing, body: u64) -> u64 {
-    if framing.includes_header { body + framing.header() as u64 } else { body }
 }
 
 /// By name.
@@ -45,7 +39,7 @@ const BOMBS: &[(&str, Bomb)] = &[
     (
         "the most negative",
         Bomb {
-            announced: |framing, _| 1 << (8 * framing.header()).saturating_sub(1),
+            announced: |ground, _| 1 << (8 * ground.framing.header()).saturating_sub(1),
             follows: |_, body| body,
             ends: true,
         },
@@ -53,35 +47,42 @@ const BOMBS: &[(&str, Bomb)] = &[
     (
         "the most positive",
         Bomb {
-            announced: |framing, _| (1 << (8 * framing.header()).saturating_sub(1)) - 1,
+            announced: |ground, _| (1 << (8 * ground.framing.header()).saturating_sub(1)) - 1,
             follows: |_, body| body,
             ends: true,
         },
     ),
-    ("zero", Bomb { announced: |framing, _| good(framing, 0), follows: |_, _| 0, ends: true }),
-    ("zero, and again", Bomb { announced: |_, _| 0, follows: |framing, _| 64 * framing.header() as u64, ends: true }),
+    ("zero", Bomb { announced: |ground, _| ground.announced(0), follows: |_, _| 0, ends: true }),
+    (
+        "zero, and again",
+        Bomb { announced: |_, _| 0, follows: |ground, _| 64 * ground.framing.header() as u64, ends: true },
+    ),
     ("less than its own header", Bomb { announced: |_, _| 1, follows: |_, body| body, ends: true }),
     (
         "above the limit by one",
         Bomb {
-            announced: |framing, _| good(framing, u64::from(framing.max) + 1),
-            follows: |framing, _| u64::from(framing.max) + 1,
+            announced: |ground, _| ground.announced(u64::from(ground.framing.max) + 1),
+            follows: |ground, _| u64::from(ground.framing.max) + 1,
             ends: true,
         },
     ),
     (
         "one more than follows",
-        Bomb { announced: |framing, body| good(framing, body + 1), follows: |_, body| body, ends: true },
+        Bomb { announced: |ground, body| ground.announced(body + 1), follows: |_, body| body, ends: true },
     ),
     (
         "one less than follows",
-        Bomb { announced: |framing, body| good(framing, body.saturating_sub(1)), follows: |_, body| body, ends: true },
+        Bomb {
+            announced: |ground, body| ground.announced(body.saturating_sub(1)),
+            follows: |_, body| body,
+            ends: true,
+        },
     ),
     (
         "just within the limit",
         Bomb {
-            announced: |framing, _| good(framing, u64::from(framing.max)),
-            follows: |framing, _| u64::from(framing.max),
+            announced: |ground, _| ground.announced(u64::from(ground.framing.max)),
+            follows: |ground, _| u64::from(ground.framing.max),
             ends: false,
         },
     ),
@@ -99,12 +100,14 @@ async fn attacker(ground: Rc<Ground>, index: u32) {
 
 async fn throw(link: &mut Link, ground: &Ground, bomb: &Bomb) {
     let due = Instant::now() + DUE;
+    let stretched = stretched(ground, bomb);
     // Whoever doesn't read it all is waited upon as one that reads it and says nothing.
-    let frame = frame(ground, bomb);
-    if timeout_at(due, link.send(&frame)).await == Ok(false) {
+    let all = async {
+        link.send(&stretched.beginning).await && link.fill(stretched.fillers).await && link.send(stretched.end).await
+    };
+    if timeout_at(due, all).await == Ok(false) {
         return;
     }
-    drop(frame);
     if bomb.ends {
         link.outlast(due).await;
     } else {
@@ -112,25 +115,31 @@ async fn throw(link: &mut Link, ground: &Ground, bomb: &Bomb) {
     }
 }
 
+/// What is sent.
+struct Stretched {
+    /// The header and the beginning of the body.
+    beginning: Vec<u8>,
+    /// How many fillers come then.
+    fillers: usize,
+    /// And what at last.
+    end: &'static [u8],
+}
+
 /// The header, and a hello that is stretched to so many bytes (zeros, if it is shorter than a hello).
-fn frame(ground: &Ground, bomb: &Bomb) -> Vec<u8> {
+fn stretched(ground: &Ground, bomb: &Bomb) -> Stretched {
     const BEGINNING: &[u8] = br#"{"op":"hello","v":1,"client":"storm","pad":""#;
     const END: &[u8] = br#""}"#;
-    let framing = ground.framing;
     // One byte stays free, so that "one more" is still within the limit.
     let body = ground.body_size().saturating_sub(1) as u64;
-    let mut frame = Vec::new();
-    framing.write_length((bomb.announced)(framing, body), &mut frame);
-    let follows = (bomb.follows)(framing, body) as usize;
-    if follows < BEGINNING.len() + END.len() {
-        frame.resize(frame.len() + follows, 0);
-        return frame;
-    }
-    let end = frame.len() + follows;
-    frame.extend_from_slice(BEGINNING);
-    frame.resize(end - END.len(), b'x');
-    frame.extend_from_slice(END);
-    frame
+    let mut beginning = Vec::new();
+    ground.framing.write_length((bomb.announced)(ground, body), &mut beginning);
+    let follows = (bomb.follows)(ground, body) as usize;
+    let Some(fillers) = follows.checked_sub(BEGINNING.len() + END.len()) else {
+        beginning.resize(beginning.len() + follows, 0);
+        return Stretched { beginning, fillers: 0, end: b"" };
+    };
+    beginning.extend_from_slice(BEGINNING);
+    Stretched { beginning, fillers, end: END }
 }
 
 #[cfg(test)]
@@ -138,12 +147,17 @@ mod tests {
     use super::super::stand::{self, Stand};
     use super::*;
 
+    fn frame(ground: &Ground, bomb: &Bomb) -> Vec<u8> {
+        let Stretched { beginning, fillers, end } = stretched(ground, bomb);
+        [&beginning[..], &b"x".repeat(fillers), end].concat()
+    }
+
     #[tokio::test]
     async fn each_header_says_what_its_name_says() {
         let stand = Stand::new(stand::record).await;
         let ground = stand.ground(ATTACK.name);
         let size = ATTACK.size as usize;
-        let limit = Framing::STILLHERE.max as usize;
+        let limit = ground.framing.max as usize;
         let expected: &[(&str, u32, usize)] = &[
             ("minus one", 0xffff_ffff, size - 1),
             ("the most negative", 0x8000_0000, size - 1),

@@ -39,8 +39,7 @@ async fn attacker(ground: Rc<Ground>, index: u32) {
 async fn dribble(link: &mut Link, ground: &Ground, at_once: usize, mut pause: impl FnMut() -> Duration, due: Instant) {
     let mut header = Vec::new();
     let body = ground.body_size();
-    let own = if ground.framing.includes_header { ground.framing.header() } else { 0 };
-    ground.framing.write_length((body + own) as u64, &mut header);
+    ground.framing.write_length(ground.announced(body as u64), &mut header);
     let mut sent = at_once.min(header.len());
     if !link.send(&header[..sent]).await {
         return;
