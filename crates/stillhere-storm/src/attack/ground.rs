@@ -1,19 +1,20 @@
 //! What attackers stand on: connections, frames, turns, and counts of it all.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rand::SeedableRng;
 use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use serde_json::Value;
 use stillhere_core::wire::frame::Decoder;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::task::coop;
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use crate::frame::Framing;
 use crate::pace::Schedule;
@@ -24,6 +25,17 @@ use crate::sample::AttackSecond;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// After a connection that didn't open an attacker rests so long, or it would only heat its own machine.
 const REFUSED_REST: Duration = Duration::from_millis(20);
+/// A connection that says nothing, or not all of a frame, should have been ended by then: ours does so after 10 s, and a
+/// busy target may be late by half.
+pub(super) const DUE: Duration = Duration::from_secs(15);
+/// How long one look for an end lasts where there is no other bound; it is looked for again, so the number is free.
+const LOOK: Duration = Duration::from_secs(3600);
+/// Noise that the attackers of an attack share. More would only be more memory: what is longer repeats itself.
+const NOISE_MAX: usize = 64 * 1024;
+/// What is read at once, and filled in at once.
+const READ_BYTES: usize = 4096;
+/// What bodies are stretched with: it is good within a JSON string.
+const FILLER: u8 = b'x';
 /// What an attacker takes from a target in one frame. Its answers are short; whoever sends more is not believed.
 const FRAME_MAX: u32 = 1 << 20;
 /// Addresses of this machine that attackers come from: a fresh port for each of 2,000 connections a second would be
@@ -38,13 +50,14 @@ pub(crate) struct Ground {
     pub(crate) plan: plan::Attack,
     /// How frames look, and what a first one may be.
     pub(crate) framing: Framing,
-    /// What the target's process is called by whoever may start it again; asked of `herd`.
+    /// Decides every random choice.
     pub(crate) seed: u64,
     counts: Arc<Mutex<AttackSecond>>,
     began: Instant,
     schedule: Option<Schedule>,
     turns: Cell<u64>,
     connects: Cell<u32>,
+    noise: OnceCell<Rc<[u8]>>,
 }
 
 impl Ground {
@@ -57,21 +70,44 @@ impl Ground {
         counts: Arc<Mutex<AttackSecond>>,
     ) -> Rc<Ground> {
         let schedule = plan.rate.map(Schedule::steady);
-        let (turns, connects) = (Cell::new(0), Cell::new(0));
-        Rc::new(Ground { target, plan, framing, seed, counts, began: Instant::now(), schedule, turns, connects })
+        let (turns, connects, noise) = (Cell::new(0), Cell::new(0), OnceCell::new());
+        Rc::new(Ground { target, plan, framing, seed, counts, began: Instant::now(), schedule, turns, connects, noise })
+    }
+
+    /// Whether the target frames as ours does, and so is taken to speak v1.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.framing == Framing::STILLHERE
+    }
+
+    /// The plan's `size`, but no more than a body of the target may have.
+    pub(crate) fn body_size(&self) -> usize {
+        self.plan.size.min(self.framing.max) as usize
+    }
+
+    /// What the header of a good frame says whose body has so many bytes.
+    pub(crate) fn announced(&self, body: u64) -> u64 {
+        if self.framing.includes_header { body + self.framing.header() as u64 } else { body }
+    }
+
+    /// Random bytes, the same for all: as many as the plan's `size`, within [`NOISE_MAX`].
+    pub(crate) fn noise(&self) -> Rc<[u8]> {
+        let make = || {
+            let mut noise = vec![0; (self.plan.size as usize).clamp(1, NOISE_MAX)];
+            StdRng::seed_from_u64(self.seed).fill_bytes(&mut noise);
+            noise.into()
+        };
+        self.noise.get_or_init(make).clone()
     }
 
     /// Waits until the next try is due, and counts it; false when there will be none. Without a rate that is at once,
     /// after the others had their turn.
     pub(crate) async fn turn(&self) -> bool {
-        match &self.schedule {
-            Some(schedule) => {
-                let nth = self.turns.replace(self.turns.get() + 1);
-                let Some(due) = schedule.due(nth) else { return false };
-                sleep_until(self.began + due).await;
-            }
-            None => tokio::task::yield_now().await,
+        if let Some(schedule) = &self.schedule {
+            let nth = self.turns.replace(self.turns.get() + 1);
+            let Some(due) = schedule.due(nth) else { return false };
+            sleep_until(self.began + due).await;
         }
+        tokio::task::yield_now().await;
         self.count().tries += 1;
         true
     }
@@ -89,9 +125,11 @@ impl Ground {
                 Some(Link {
                     stream,
                     ground: self.clone(),
-                    decoder: Decoder::default(),
+                    decoder: Some(Decoder::default()).filter(|_| self.is_ours()),
                     buffer: Vec::new(),
+                    answers: 0,
                     ended: false,
+                    overdue: false,
                 })
             }
             Ok(Err(_)) | Err(_) => {
@@ -128,7 +166,7 @@ async fn open(target: SocketAddr, nth: u32) -> io::Result<TcpStream> {
 /// What an attacker heard.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Heard {
-    /// A frame's body.
+    /// A frame's body. Of a target that doesn't frame as ours does: whatever came.
     Frame(Vec<u8>),
     /// The target ended the connection, or it broke.
     Ended,
@@ -140,10 +178,14 @@ pub(crate) enum Heard {
 pub(crate) struct Link {
     stream: TcpStream,
     ground: Rc<Ground>,
-    decoder: Decoder,
+    /// `None` for a target whose frames aren't ours, and for one that has said a length which nobody believes.
+    decoder: Option<Decoder>,
     /// Read and not decoded yet.
     buffer: Vec<u8>,
+    /// How often the target has answered on it.
+    answers: u64,
     ended: bool,
+    overdue: bool,
 }
 
 impl Link {
@@ -165,6 +207,20 @@ impl Link {
         true
     }
 
+    /// Sends so many fillers. They are not built: thousands of attackers that send megabytes would own gigabytes.
+    pub(crate) async fn fill(&mut self, count: usize) -> bool {
+        static FILLERS: [u8; READ_BYTES] = [FILLER; READ_BYTES];
+        let mut rest = count;
+        while rest > 0 {
+            let piece = rest.min(FILLERS.len());
+            if !self.send(&FILLERS[..piece]).await {
+                return false;
+            }
+            rest -= piece;
+        }
+        true
+    }
+
     /// Sends a frame with this body, in the target's framing.
     pub(crate) async fn send_frame(&mut self, body: &[u8]) -> bool {
         let mut frame = Vec::with_capacity(body.len() + 4);
@@ -172,14 +228,51 @@ impl Link {
         self.send(&frame).await
     }
 
+    /// Sends all of it and reads meanwhile, so that neither side waits for the other; false once the target has ended
+    /// the connection or the time is over, with some of it unsent.
+    pub(crate) async fn pour(&mut self, bytes: &[u8], end: Instant) -> bool {
+        let mut rest = bytes;
+        while !rest.is_empty() && !self.ended && Instant::now() < end {
+            coop::consume_budget().await;
+            let Ok(ready) = timeout_at(end, self.stream.ready(Interest::READABLE | Interest::WRITABLE)).await else {
+                return false;
+            };
+            let Ok(ready) = ready else {
+                self.end();
+                return false;
+            };
+            let ended = ready.is_readable() && self.try_read() == Read::Ended;
+            self.note_answers();
+            if ended {
+                return false;
+            }
+            match self.stream.try_write(rest) {
+                Ok(count) if count > 0 => {
+                    self.ground.count().sent_bytes += count as u64;
+                    rest = &rest[count..];
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Ok(_) | Err(_) => {
+                    // What it said before it ended is still there to be read.
+                    while self.try_read() == Read::Some {
+                        self.note_answers();
+                    }
+                    self.end();
+                    return false;
+                }
+            }
+        }
+        rest.is_empty()
+    }
+
     /// The next frame of a v1 target. A `bye` and an `error` are counted by their codes.
     pub(crate) async fn hear(&mut self, within: Duration) -> Heard {
         let end = Instant::now() + within;
         loop {
             if let Some(body) = self.decode() {
-                return body;
+                return Heard::Frame(body);
             }
-            match tokio::time::timeout_at(end, self.read()).await {
+            match timeout_at(end, self.read()).await {
                 Err(_) => return Heard::Silence,
                 Ok(false) => return Heard::Ended,
                 Ok(true) => {}
@@ -192,11 +285,38 @@ impl Link {
         let end = Instant::now() + within;
         loop {
             match self.hear(end.saturating_duration_since(Instant::now())).await {
-                Heard::Frame(_) => {}
+                // One that never stops talking doesn't stretch the time.
+                Heard::Frame(_) if Instant::now() < end => {}
                 Heard::Ended => return true,
-                Heard::Silence => return self.ended,
+                Heard::Frame(_) | Heard::Silence => return self.ended,
             }
         }
+    }
+
+    /// Reads whatever comes until the target ends the connection, however long that takes. From `due` on it is
+    /// overdue.
+    pub(crate) async fn outlast(&mut self, due: Instant) {
+        if self.wait_end(due.saturating_duration_since(Instant::now())).await {
+            return;
+        }
+        self.overdue();
+        while !self.wait_end(LOOK).await {}
+    }
+
+    /// Waits until the target has answered so often, counted from when the connection opened; false if it ended before
+    /// that, or the time is over.
+    pub(crate) async fn answered(&mut self, times: u64, within: Duration) -> bool {
+        let end = Instant::now() + within;
+        while self.answers < times && Instant::now() < end {
+            let Heard::Frame(body) = self.hear(end.saturating_duration_since(Instant::now())).await else { break };
+            self.note_answer(&body);
+        }
+        self.answers >= times
+    }
+
+    /// How often the target has answered on it.
+    pub(crate) fn answers(&self) -> u64 {
+        self.answers
     }
 
     /// Says hello as a v1 client and waits for the answer: the `welcome`, or nothing.
@@ -218,16 +338,17 @@ impl Link {
             return None;
         }
         let end = Instant::now() + PATIENCE;
-        loop {
+        while Instant::now() < end {
             let Heard::Frame(body) = self.hear(end.saturating_duration_since(Instant::now())).await else {
                 return None;
             };
             let Ok(reply) = serde_json::from_slice::<Value>(&body) else { continue };
             if matches!(reply["op"].as_str(), Some("ok" | "error" | "welcome" | "beat")) {
-                self.ground.count().answered += 1;
+                self.note_answer(&body);
                 return Some(reply);
             }
         }
+        None
     }
 
     /// Ends it by a reset, so that the target learns of it at once and no port rests.
@@ -246,38 +367,96 @@ impl Link {
         if !std::mem::replace(&mut self.ended, true) {
             self.ground.count().ended += 1;
         }
+        self.settle();
+    }
+
+    /// Whether the target has ended it, as far as was noticed.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended
+    }
+
+    /// Notes that the target should have ended it by now; until it does so, or the attacker drops it.
+    pub(crate) fn overdue(&mut self) {
+        if !self.ended && !std::mem::replace(&mut self.overdue, true) {
+            self.ground.count().overdue += 1;
+        }
+    }
+
+    /// It is overdue no longer.
+    fn settle(&mut self) {
+        if std::mem::replace(&mut self.overdue, false) {
+            let mut counts = self.ground.count();
+            counts.overdue = counts.overdue.saturating_sub(1);
+        }
     }
 
     /// Whether something came; false at the end.
     async fn read(&mut self) -> bool {
-        let mut bytes = [0; 4096];
-        match self.stream.read(&mut bytes).await {
-            Ok(0) | Err(_) => {
+        loop {
+            coop::consume_budget().await;
+            if self.stream.readable().await.is_err() {
                 self.end();
-                false
+                return false;
             }
-            Ok(count) => {
-                self.ground.count().received_bytes += count as u64;
-                self.buffer.extend_from_slice(&bytes[..count]);
-                true
+            match self.try_read() {
+                Read::Some => return true,
+                Read::Ended => return false,
+                Read::None => {}
             }
         }
     }
 
-    fn decode(&mut self) -> Option<Heard> {
-        let mut rest = &self.buffer[..];
-        let body = match self.decoder.next(&mut rest, FRAME_MAX) {
-            Ok(body) => body.map(|body| body.to_vec()),
-            Err(_) => {
-                self.buffer.clear();
-                return Some(Heard::Ended);
+    /// Reads what is there. The bytes are on the stack only for this moment: an attacker that waits owns no buffer.
+    fn try_read(&mut self) -> Read {
+        let mut bytes = [0; READ_BYTES];
+        match self.stream.try_read(&mut bytes) {
+            Ok(count) if count > 0 => {
+                self.ground.count().received_bytes += count as u64;
+                self.buffer.extend_from_slice(&bytes[..count]);
+                Read::Some
             }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Read::None,
+            Ok(_) | Err(_) => {
+                self.end();
+                Read::Ended
+            }
+        }
+    }
+
+    /// The next body of what was read.
+    fn decode(&mut self) -> Option<Vec<u8>> {
+        if self.buffer.is_empty() {
+            return None;
+        }
+        let Some(decoder) = &mut self.decoder else { return Some(std::mem::take(&mut self.buffer)) };
+        let mut rest = &self.buffer[..];
+        let Ok(body) = decoder.next(&mut rest, FRAME_MAX) else {
+            // It goes on as one whose frames aren't known.
+            self.decoder = None;
+            return Some(std::mem::take(&mut self.buffer));
         };
+        let body = body.map(|body| body.to_vec());
         let used = self.buffer.len() - rest.len();
         self.buffer.drain(..used);
         let body = body?;
         self.note(&body);
-        Some(Heard::Frame(body))
+        Some(body)
+    }
+
+    /// Counts the answers among what was read.
+    fn note_answers(&mut self) {
+        while let Some(body) = self.decode() {
+            self.note_answer(&body);
+        }
+    }
+
+    /// Counts it if it answers something. A v1 target writes the op first.
+    fn note_answer(&mut self, body: &[u8]) {
+        let says = |op: &str| body.strip_prefix(b"{\"op\":\"").is_some_and(|rest| rest.starts_with(op.as_bytes()));
+        if self.decoder.is_none() || ["beat\"", "ok\"", "error\"", "welcome\""].into_iter().any(says) {
+            self.answers += 1;
+            self.ground.count().answered += 1;
+        }
     }
 
     /// Counts what the target says of errors and ends.
@@ -301,6 +480,17 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.ground.count().open -= 1;
+        self.settle();
+        let mut counts = self.ground.count();
+        counts.open = counts.open.saturating_sub(1);
     }
+}
+
+/// What reading brought.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Read {
+    Some,
+    /// Nothing yet.
+    None,
+    Ended,
 }
