@@ -1,5 +1,6 @@
 //! One client: a peer with a socket and a timer.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::pending;
 use std::time::Duration;
@@ -86,12 +87,14 @@ impl Client {
     /// # }
     /// ```
     pub fn take_event(&mut self) -> Option<Event> {
-        self.outputs.events.pop_front().map(Event::from)
+        self.take_peer_event().map(Event::from)
     }
 
-    pub(crate) async fn next_peer_event(&mut self) -> Option<PeerEvent> {
+    /// As [`Client::next_event`], with pushes and answers as they came, for whoever counts them or reads them another
+    /// way.
+    pub async fn next_peer_event(&mut self) -> Option<PeerEvent> {
         loop {
-            if let Some(event) = self.outputs.events.pop_front() {
+            if let Some(event) = self.take_peer_event() {
                 return Some(event);
             }
             if self.peer.is_stopped() {
@@ -99,6 +102,22 @@ impl Client {
             }
             self.step().await;
         }
+    }
+
+    /// As [`Client::take_event`], with pushes and answers as they came.
+    pub fn take_peer_event(&mut self) -> Option<PeerEvent> {
+        let event = self.outputs.events.pop_front();
+        if self.outputs.events.is_empty() {
+            // Most clients wait most of the time: room for events that there aren't is given back.
+            self.outputs.events = VecDeque::new();
+        }
+        event
+    }
+
+    /// How many messages of others the server pushed although this client had them. They are no events; a sound
+    /// server never does it.
+    pub fn repeated(&self) -> u64 {
+        self.peer.repeated()
     }
 
     /// Declares leave: away on purpose. It holds until [`Client::back`], also over a new link or session. It is sent
@@ -256,7 +275,7 @@ fn outcome(event: &PeerEvent, mode: Mode) -> Option<Result<(), ConnectError>> {
         PeerEvent::Closed { code, reason } => Some(Err(ConnectError::Closed { code: *code, reason: reason.clone() })),
         PeerEvent::Lost(loss) => Some(Err(ConnectError::Lost(loss.clone()))),
         PeerEvent::Stopped(stop) => Some(Err(ConnectError::Stopped(*stop))),
-        PeerEvent::BeatSent
+        PeerEvent::BeatSent { .. }
         | PeerEvent::BeatAnswered { .. }
         | PeerEvent::IntervalChanged(_)
         | PeerEvent::Pushed { .. }

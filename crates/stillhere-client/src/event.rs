@@ -47,7 +47,10 @@ pub enum Event {
     /// The server refused something that wasn't a request.
     Refused(Box<Refused>),
     /// A beat was sent.
-    BeatSent,
+    BeatSent {
+        /// How long after it was due; with long pauses between calls of [`crate::Client::next_event`] it grows.
+        late: Duration,
+    },
     /// A beat was answered.
     BeatAnswered {
         /// From its sending to the answer.
@@ -94,7 +97,7 @@ impl From<PeerEvent> for Event {
             PeerEvent::Pushed { body, .. } => pushed(&body).unwrap_or(Event::Unknown { body }),
             PeerEvent::Reply { ticket, result } => Event::Replied { ticket, result: result.map(|body| answer(&body)) },
             PeerEvent::Refused(refused) => Event::Refused(refused),
-            PeerEvent::BeatSent => Event::BeatSent,
+            PeerEvent::BeatSent { late } => Event::BeatSent { late },
             PeerEvent::BeatAnswered { rtt, detect } => Event::BeatAnswered { rtt, detect },
             PeerEvent::IntervalChanged(interval) => Event::IntervalChanged(interval),
             PeerEvent::Closed { code, reason } => Event::Closed { code, reason },

@@ -188,6 +188,12 @@ impl Peer {
         self.session.as_deref().map(|session| &session.resume)
     }
 
+    /// How many messages of others were pushed to it although it had them. None is told to the application; a sound
+    /// server never does it.
+    pub fn repeated(&self) -> u64 {
+        self.chat.as_deref().map_or(0, |chat| chat.repeated)
+    }
+
     /// The protocol it speaks.
     pub fn mode(&self) -> Mode {
         self.config.mode
@@ -322,6 +328,7 @@ impl Peer {
 
     fn beat(&mut self, now: Time, out: &mut PeerOutputs) {
         let State::Live(live) = &mut self.state else { return };
+        let late = now.since(live.next_beat);
         match self.config.mode {
             Mode::V1 => {
                 let ack = self.session.as_deref_mut().and_then(Session::take_ack);
@@ -338,7 +345,7 @@ impl Peer {
             }
         }
         live.last_beat = Some(now);
-        out.events.push_back(PeerEvent::BeatSent);
+        out.events.push_back(PeerEvent::BeatSent { late });
     }
 
     fn received(&mut self, now: Time, mut bytes: &[u8], out: &mut PeerOutputs) {

@@ -103,6 +103,8 @@ pub(super) struct Chat {
     last_id: i64,
     /// The largest body that the server takes.
     frame_bytes: u32,
+    /// Messages of others that were pushed once more.
+    pub(super) repeated: u64,
 }
 
 /// How the peer logs in again.
@@ -159,6 +161,7 @@ impl Chat {
             bytes: 0,
             last_id: 0,
             frame_bytes: session.map_or(FRAME_BYTES, |session| session.frame_bytes),
+            repeated: 0,
         }
     }
 
@@ -460,6 +463,7 @@ impl Chat {
             (None, _) => Where::user(&message.from),
         };
         let is_new = self.places.pushed(at.clone(), message.seq);
+        self.repeated += u64::from(!is_new && !is_own);
         let (true, Some(mid)) = (is_own && is_new, message.mid.as_deref()) else { return is_new };
         let said = |pending: &Pending| matches!(&pending.kind, Kind::Say { at: there, mid: Some(said) } if *there == at && **said == *mid);
         let Some(index) = self.requests.iter().position(said) else { return is_new };

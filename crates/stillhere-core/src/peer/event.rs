@@ -89,7 +89,11 @@ pub enum PeerEvent {
     /// The server answered `hello`; the session begins or goes on. Never for a legacy peer.
     Welcomed(Box<Welcomed>),
     /// A beat was sent.
-    BeatSent,
+    BeatSent {
+        /// How long after it was due: because the caller woke the peer late. A round trip counted from when the beat
+        /// was due is longer by this.
+        late: Duration,
+    },
     /// A beat was answered.
     BeatAnswered {
         /// From its sending to the answer.

@@ -194,6 +194,29 @@ fn a_beat_asked_for_is_sent_at_once_and_a_flood_of_requests_gets_one() {
 }
 
 #[test]
+fn a_beat_tells_how_long_after_it_was_due_it_was_sent() {
+    let v1 = PeerConfig { interval: Some(SECOND * 10), ..PeerConfig::default() };
+    for config in [v1.clone(), PeerConfig { mode: Mode::Legacy, ..v1 }] {
+        let mut rig = Rig::new(config, 1);
+        rig.open();
+        rig.receive(&welcome("s1", "secret1", false));
+        rig.tick();
+        rig.events.clear();
+        for late in [Duration::ZERO, Duration::from_millis(300), SECOND * 3] {
+            rig.now = rig.peer.next_deadline() + late;
+            rig.handle(PeerInput::Tick);
+            assert_eq!(rig.take_events(), [PeerEvent::BeatSent { late }]);
+            rig.receive(r#"{"op":"notice"}"#);
+            rig.events.clear();
+        }
+        if rig.peer.mode() == Mode::V1 {
+            rig.receive(r#"{"op":"beat","now":true,"id":1}"#);
+            assert_eq!(rig.take_events(), [PeerEvent::BeatSent { late: Duration::ZERO }], "due when it is asked for");
+        }
+    }
+}
+
+#[test]
 fn a_new_interval_counts_from_the_last_beat_and_stays_within_bounds() {
     for (granted_ms, seconds) in [(60_000, 60), (2000, 2), (0, 1), (u64::MAX, 600)] {
         let mut rig = Rig::welcomed(1);

@@ -69,7 +69,7 @@ impl App {
             Event::Linked { .. }
             | Event::Signal(_)
             | Event::Unknown { .. }
-            | Event::BeatSent
+            | Event::BeatSent { .. }
             | Event::IntervalChanged(_) => {}
         }
     }

@@ -90,7 +90,7 @@ mod tests {
         let mut tally = Tally::new(1500, true);
         for index in 0..1200 {
             tally.count(index, &Event::Linked { local: ([127, 0, 0, 1], 1).into(), nth: 1 });
-            tally.count(index, &Event::BeatSent);
+            tally.count(index, &Event::BeatSent { late: Duration::ZERO });
         }
         let said = line(Duration::from_millis(5001), Some(Duration::from_secs(60)), &tally);
         assert_eq!(said, "5s of 60s · 1,200 of 1,500 here · 1,200 beats");

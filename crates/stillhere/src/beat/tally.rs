@@ -108,7 +108,7 @@ impl Tally {
                     }
                 }
             }
-            Event::BeatSent => self.beats_sent += 1,
+            Event::BeatSent { .. } => self.beats_sent += 1,
             Event::BeatAnswered { rtt, .. } => {
                 self.beats_answered += 1;
                 self.rtt.saturating_record(u64::try_from(rtt.as_micros()).unwrap_or(RTT_US_MAX));

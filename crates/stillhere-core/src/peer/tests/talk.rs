@@ -253,6 +253,20 @@ fn a_room_that_does_not_let_it_in_again_is_told_and_left() {
 }
 
 #[test]
+fn a_message_that_comes_again_is_counted_and_not_told() {
+    let mut rig = in_the_lobby();
+    for (seq, told, repeated) in [(6, 1, 0), (7, 1, 0), (7, 0, 1), (6, 0, 2), (8, 1, 2)] {
+        rig.message(seq);
+        assert_eq!((rig.seqs().len(), rig.peer.repeated()), (told, repeated), "{seq}");
+    }
+    rig.ask(3, &say("hi"));
+    rig.receive(r#"{"op":"ok","re":3,"seq":9,"time_ms":9}"#);
+    let own = r#"{"op":"message","room":"lobby","seq":9,"from":"ada","text":"hi","mid":"hi","time_ms":9}"#;
+    rig.receive(own);
+    assert_eq!(rig.peer.repeated(), 2, "one's own may come by catching up");
+}
+
+#[test]
 fn an_own_message_that_catching_up_brings_is_the_answer_to_its_request() {
     let mut rig = in_the_lobby();
     rig.ask(3, &say("hello"));

@@ -1,0 +1,236 @@
+//! One honest client: it comes in, beats, comes back when its link is lost, and counts what it sees.
+
+use std::collections::VecDeque;
+use std::future::pending;
+use std::rc::Rc;
+use std::time::Duration;
+
+use stillhere_client::{Client, Continuity, Loss, PeerEvent, Stop};
+use tokio::time::{Instant, sleep_until};
+
+use super::common::{Common, Standing, micros};
+use super::talk::{Sign, Talk, wake_at};
+use crate::plan::Mode;
+
+/// A timer of the runtime fires up to two milliseconds late, by its grain and the kernel's; a beat that is sent within
+/// that is on time, and one that is later counts from when it was due.
+const GRAIN: Duration = Duration::from_millis(2);
+/// Beats whose answers are awaited. A link without a sign of life is lost after 2.5 intervals, so only a target that
+/// says other things and answers no beat gets here; the oldest then counts as unanswered.
+const BEATS_MAX: usize = 64;
+
+/// A member's life, from its coming in to its goodbye.
+pub(super) async fn life(index: u32, common: Rc<Common>) {
+    let crowd = &common.crowd;
+    let seed = common.seed.wrapping_add(u64::from(index).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let builder = Client::builder().interval(crowd.interval).seed(seed);
+    let builder = match crowd.mode {
+        Mode::Legacy => builder.legacy(),
+        Mode::V1 | Mode::Frame => builder.name("storm").user(format!("storm-{index}")),
+    };
+    // Only a label that is too long or a missing seed could refuse it.
+    let Ok(client) = builder.start(common.target) else { return };
+    let mut member = Member {
+        index,
+        is_legacy: crowd.mode == Mode::Legacy,
+        is_suspect: false,
+        fresh_detect: Duration::ZERO,
+        late: VecDeque::new(),
+        talk: (crowd.rooms > 0 && crowd.mode == Mode::V1).then(|| Box::new(Talk::new())),
+    };
+    if let Some(client) = member.stay(client, &common).await {
+        if member.is_legacy {
+            // The tutorial's client never says goodbye.
+            client.hang_up().await;
+        } else {
+            client.bye().await;
+        }
+    }
+}
+
+struct Member {
+    index: u32,
+    is_legacy: bool,
+    /// It got a digest, and the next beat will tell why.
+    is_suspect: bool,
+    /// How long a session that has just begun, or is on leave, may be silent.
+    fresh_detect: Duration,
+    /// Of each beat that isn't answered, in order: how late it was sent, in microseconds.
+    late: VecDeque<u32>,
+    talk: Option<Box<Talk>>,
+}
+
+impl Member {
+    /// Lives until the crowd is over; `None` if it was told to stay away before.
+    async fn stay(&mut self, mut client: Client, common: &Common) -> Option<Client> {
+        let over = common.over.notified();
+        tokio::pin!(over);
+        if common.is_closed() {
+            // It was spawned in the last moment and hasn't been woken with the others.
+            return Some(client);
+        }
+        loop {
+            let wake = self.talk.as_ref().and_then(|talk| wake_at(talk.due(self.index, common), common));
+            tokio::select! {
+                biased;
+                () = &mut over => return Some(client),
+                event = client.next_peer_event() => {
+                    self.hear(&event?, common);
+                    while let Some(event) = client.take_peer_event() {
+                        self.hear(&event, common);
+                    }
+                }
+                () = wake_up(wake) => {}
+            }
+            if let Some(talk) = &mut self.talk {
+                talk.count_repeated(client.repeated(), common);
+                talk.act(self.index, &mut client, common);
+            }
+        }
+    }
+
+    fn hear(&mut self, event: &PeerEvent, common: &Common) {
+        match event {
+            PeerEvent::Linked { .. } if self.is_legacy => common.stand(self.index, Standing::Alive),
+            PeerEvent::Linked { .. } => {}
+            PeerEvent::Welcomed(welcomed) => {
+                self.fresh_detect = welcomed.detect;
+                self.came_in(&welcomed.continuity, common);
+                if let Some(talk) = &mut self.talk {
+                    talk.welcomed(welcomed);
+                }
+            }
+            PeerEvent::BeatSent { late } => self.beat_sent(*late, common),
+            PeerEvent::BeatAnswered { rtt, detect } => self.beat_answered(*rtt, *detect, common),
+            PeerEvent::Pushed { body, .. } => self.pushed(body, common),
+            PeerEvent::Reply { ticket, result } => {
+                if let Some(talk) = &mut self.talk {
+                    let result = match result {
+                        Ok(body) => Ok(&**body),
+                        Err(failed) => Err(&**failed),
+                    };
+                    talk.answered(self.index, *ticket, result, common);
+                }
+            }
+            PeerEvent::Recovery(recovery) => {
+                if let Some(talk) = &mut self.talk {
+                    talk.recovered(recovery, common);
+                }
+            }
+            PeerEvent::Closed { code, .. } => {
+                common.count_close(*code);
+                self.unlinked(common);
+            }
+            PeerEvent::Lost(loss) => {
+                common.count(|tally| *tally.crowd.losses.entry(word(loss).to_owned()).or_insert(0) += 1);
+                self.unlinked(common);
+            }
+            PeerEvent::Stopped(Stop::Told(_) | Stop::HelloRefused(_)) => {
+                if common.standing(self.index) != Standing::Waiting {
+                    common.count(|tally| tally.crowd.sessions_lost += 1);
+                }
+                self.unlinked(common);
+            }
+            PeerEvent::Stopped(Stop::Goodbye)
+            | PeerEvent::IntervalChanged(_)
+            | PeerEvent::Refused(_)
+            | PeerEvent::Reconnecting { .. } => {}
+        }
+    }
+
+    fn came_in(&mut self, continuity: &Continuity, common: &Common) {
+        let mut standing = Standing::Alive;
+        match continuity {
+            Continuity::Fresh => {}
+            Continuity::Resumed => common.count(|tally| tally.crowd.resumed += 1),
+            Continuity::Broken { reason } => {
+                common.count(|tally| tally.crowd.sessions_lost += 1);
+                if reason == "expired" {
+                    standing = Standing::Leave;
+                }
+            }
+        }
+        self.is_suspect = false;
+        common.stand(self.index, standing);
+    }
+
+    fn beat_sent(&mut self, late: Duration, common: &Common) {
+        common.count(|tally| tally.crowd.sent += 1);
+        if self.is_legacy {
+            return;
+        }
+        if self.late.len() >= BEATS_MAX {
+            self.late.pop_front();
+            common.count(|tally| tally.crowd.unanswered += 1);
+        }
+        let late = if late > GRAIN { late } else { Duration::ZERO };
+        self.late.push_back(u32::try_from(late.as_micros()).unwrap_or(u32::MAX));
+    }
+
+    fn beat_answered(&mut self, rtt: Duration, detect: Option<Duration>, common: &Common) {
+        let late = u64::from(self.late.pop_front().unwrap_or(0));
+        if self.late.is_empty() {
+            self.late = VecDeque::new();
+        }
+        common.count(|tally| {
+            tally.crowd.answered += 1;
+            tally.crowd.rtt_us.record(micros(rtt).saturating_add(late));
+        });
+        let Some(detect) = detect else { return };
+        // On leave a session has a fresh one's patience until it has earned to be alive; then it has more.
+        if std::mem::take(&mut self.is_suspect) && detect <= self.fresh_detect {
+            common.put_on_leave(self.index);
+        } else if detect > self.fresh_detect && common.standing(self.index) == Standing::Leave {
+            common.stand(self.index, Standing::Alive);
+        }
+    }
+
+    fn pushed(&mut self, body: &str, common: &Common) {
+        let Some(talk) = &mut self.talk else { return };
+        match talk.pushed(self.index, body, common) {
+            Sign::None => {}
+            Sign::Alive => {
+                self.is_suspect = false;
+                if common.standing(self.index) == Standing::Leave {
+                    common.stand(self.index, Standing::Alive);
+                }
+            }
+            // A second one with nothing else between needs no beat to be believed.
+            Sign::Digest if std::mem::replace(&mut self.is_suspect, true) => common.put_on_leave(self.index),
+            Sign::Digest => {}
+        }
+    }
+
+    fn unlinked(&mut self, common: &Common) {
+        let unanswered = std::mem::take(&mut self.late).len() as u64;
+        // A legacy session ends with its link.
+        let ended = u64::from(self.is_legacy && common.standing(self.index) == Standing::Alive);
+        common.stand(self.index, Standing::Out);
+        if unanswered + ended > 0 {
+            common.count(|tally| {
+                tally.crowd.unanswered += unanswered;
+                tally.crowd.sessions_lost += ended;
+            });
+        }
+    }
+}
+
+async fn wake_up(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => pending().await,
+    }
+}
+
+/// What samples call it.
+fn word(loss: &Loss) -> &'static str {
+    match loss {
+        Loss::Unreachable(_) => "unreachable",
+        Loss::ConnectTimeout => "connect timeout",
+        Loss::Disconnected(_) => "disconnected",
+        Loss::NoWelcome => "no welcome",
+        Loss::HelloRefused => "hello refused",
+        Loss::Zombie => "zombie",
+        Loss::Malformed(_) => "malformed",
+    }
+}
