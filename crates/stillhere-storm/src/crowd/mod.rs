@@ -1,5 +1,7 @@
 //! The honest clients, whose experience is the verdict.
 
+mod foreign;
+
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 

@@ -1,0 +1,279 @@
+//! Honest clients of somebody else's server, which speak what the plan's `[frame]` says.
+//!
+//! Such a server has no resume, so each link is a session of its own: when it breaks, the session is lost and the client
+//! comes back as a stranger. Answers are matched to beats in their order, since nothing in them says whose they are: a
+//! server that leaves one out makes all later ones look late by an interval, which is what its client would see too.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::frame::talk::{self, Lost, Speaker, Talk, Wire};
+use crate::plan::Plan;
+use crate::sample::{Gauges, Phase, Tally};
+
+/// How long a client waits for a connection, for its hello, and for the answer to a beat.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A client that lost its link comes back after a random time below this, then twice this, four times …
+const BACKOFF_FIRST: Duration = Duration::from_secs(1);
+/// … and no more than this.
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// How long answers are waited for when the run ends.
+const LAST_ANSWERS: Duration = Duration::from_secs(2);
+/// Beats of one client that are due or under way: those of [`PATIENCE`] at the shortest interval, and some.
+const BEATS_MAX: usize = 128;
+/// How long a newcomer waits to be let in.
+const NEWCOMER_PATIENCE: Duration = Duration::from_secs(5);
+/// Newcomers are numbered from here, beyond all clients and the load's connections.
+const NEWCOMERS_FROM: u32 = 1_000_000;
+
+/// One honest client, from its first connection until `phase` has become `None` or it is dropped. It counts itself in
+/// the gauges, as waiting from the beginning; when it ends they stay as they were at that moment.
+pub(super) async fn member(
+    index: u32,
+    plan: Arc<Plan>,
+    target: SocketAddr,
+    mut phase: watch::Receiver<Option<Phase>>,
+    tally: Arc<Mutex<Tally>>,
+) {
+    // A plan without them has no such clients, and one that can't be compiled was refused when it was read.
+    let (Some(crowd), Some(talk)) = (&plan.crowd, compiled(&plan)) else { return };
+    let rng = StdRng::seed_from_u64(plan.seed ^ u64::from(index) << 32);
+    let speaker = Speaker { n: index, count: 0, rng };
+    let mut member = Member { talk, interval: crowd.interval, speaker, tally, place: None };
+    member.stand(Place::Waiting);
+    let mut backoff = BACKOFF_FIRST;
+    loop {
+        let entered = tokio::select! {
+            () = ended(&mut phase) => return,
+            entered = member.enter(target) => entered,
+        };
+        match entered {
+            Ok(wire) => {
+                backoff = BACKOFF_FIRST;
+                member.stand(Place::In);
+                let Err(lost) = member.live(wire, &mut phase).await else { return };
+                member.lose(lost, true);
+            }
+            Err(lost) => member.lose(lost, false),
+        }
+        let rest = backoff.mul_f64(member.speaker.rng.random_range(0.0..1.0));
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+        tokio::select! {
+            () = ended(&mut phase) => return,
+            () = sleep(rest) => {}
+        }
+    }
+}
+
+/// A new client that comes, is let in, and goes again: how long it took, or why it wasn't.
+pub(super) async fn newcomer(plan: Arc<Plan>, target: SocketAddr) -> Result<Duration, String> {
+    static NEWCOMERS: AtomicU32 = AtomicU32::new(0);
+    let Some(talk) = compiled(&plan) else { return Err("the plan has no [frame]".to_owned()) };
+    let nth = NEWCOMERS.fetch_add(1, Ordering::Relaxed);
+    let rng = StdRng::seed_from_u64(!plan.seed ^ u64::from(nth));
+    let mut speaker = Speaker { n: NEWCOMERS_FROM.wrapping_add(nth), count: 0, rng };
+    let began = Instant::now();
+    let entering = async {
+        let mut wire = Wire::new(talk::connect(target, NEWCOMER_PATIENCE).await?, talk.framing);
+        talk.greet(&mut wire, &mut speaker).await?;
+        if talk.hello.is_empty() {
+            talk.exchange(&talk.beat, &mut wire, &mut speaker).await?;
+        }
+        Ok(())
+    };
+    let entered = timeout(NEWCOMER_PATIENCE, entering).await.unwrap_or(Err(Lost::Silent));
+    entered.map(|()| began.elapsed()).map_err(|lost: Lost| lost.name().to_owned())
+}
+
+/// The plan's exchanges, compiled once for all clients of this thread: they are thousands, and a regular expression
+/// takes more memory than a client may.
+fn compiled(plan: &Arc<Plan>) -> Option<Arc<Talk>> {
+    thread_local! {
+        static LAST: RefCell<Option<(Weak<Plan>, Arc<Talk>)>> = const { RefCell::new(None) };
+    }
+    LAST.with_borrow_mut(|last| {
+        if let Some((of, talk)) = last
+            && std::ptr::eq(of.as_ptr(), Arc::as_ptr(plan))
+        {
+            return Some(talk.clone());
+        }
+        let talk = Arc::new(Talk::of(plan.frame.as_ref()?).ok()?);
+        *last = Some((Arc::downgrade(plan), talk.clone()));
+        Some(talk)
+    })
+}
+
+/// Waits until the run is over.
+async fn ended(phase: &mut watch::Receiver<Option<Phase>>) {
+    // Whoever tells the phase being gone is the end too.
+    let _ = phase.wait_for(Option::is_none).await;
+}
+
+/// Where a client stands, as the gauges count it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Waiting,
+    In,
+    Out,
+}
+
+struct Member {
+    talk: Arc<Talk>,
+    interval: Duration,
+    speaker: Speaker,
+    tally: Arc<Mutex<Tally>>,
+    place: Option<Place>,
+}
+
+/// A beat that is due or under way.
+#[derive(Clone, Copy)]
+struct Beat {
+    due: Instant,
+    /// When it was looked at first. Patience counts from here, so that a storm that was late accuses nobody.
+    noticed: Instant,
+}
+
+impl Member {
+    async fn enter(&mut self, target: SocketAddr) -> Result<Wire, Lost> {
+        let mut wire = Wire::new(talk::connect(target, PATIENCE).await?, self.talk.framing);
+        self.speaker.count = 0;
+        let greeting = self.talk.greet(&mut wire, &mut self.speaker);
+        timeout(PATIENCE, greeting).await.unwrap_or(Err(Lost::Silent))?;
+        Ok(wire)
+    }
+
+    /// Beats until the run is over or the link is lost.
+    async fn live(&mut self, wire: Wire, phase: &mut watch::Receiver<Option<Phase>>) -> Result<(), Lost> {
+        let first = Instant::now() + self.interval.mul_f64(self.speaker.rng.random_range(0.0..1.0));
+        let mut link = Link { wire, due: VecDeque::new(), sent: VecDeque::new(), next: first };
+        let lived = self.beat(&mut link, phase).await;
+        let unanswered = link.due.len() + if self.talk.beat.wants_reply() { link.sent.len() } else { 0 };
+        self.count().crowd.unanswered += unanswered as u64;
+        lived
+    }
+
+    async fn beat(&mut self, link: &mut Link, phase: &mut watch::Receiver<Option<Phase>>) -> Result<(), Lost> {
+        loop {
+            self.fall_due(link);
+            self.send(link)?;
+            self.hear(link)?;
+            let oldest = link.sent.front().into_iter().chain(link.due.front()).map(|beat| beat.noticed).min();
+            let silent = oldest.map(|noticed| noticed + PATIENCE);
+            if silent.is_some_and(|silent| silent <= Instant::now()) {
+                return Err(Lost::Silent);
+            }
+            // No further beat is looked at while there are too many.
+            let next = (link.due.len() + link.sent.len() < BEATS_MAX).then_some(link.next);
+            let wake = next.into_iter().chain(silent).min().unwrap_or(link.next);
+            tokio::select! {
+                () = ended(phase) => return Ok(self.say_no_more(link).await),
+                () = link.wire.ready() => link.wire.read()?,
+                () = sleep_until(wake) => {}
+            }
+        }
+    }
+
+    /// Waits a moment for what is under way.
+    async fn say_no_more(&mut self, link: &mut Link) {
+        let end = Instant::now() + LAST_ANSWERS;
+        while !link.sent.is_empty() && Instant::now() < end {
+            tokio::select! {
+                () = sleep_until(end) => {}
+                () = link.wire.ready() => {
+                    if link.wire.flush().and_then(|()| link.wire.read()).and_then(|()| self.hear(link)).is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn fall_due(&mut self, link: &mut Link) {
+        let now = Instant::now();
+        while link.next <= now && link.due.len() + link.sent.len() < BEATS_MAX {
+            let late = now.duration_since(link.next).as_micros() as u64;
+            link.due.push_back(Beat { due: link.next, noticed: now });
+            link.next += self.interval.mul_f64(self.speaker.rng.random_range(0.9..=1.1));
+            let mut tally = self.count();
+            tally.lag_us = tally.lag_us.max(late);
+        }
+    }
+
+    fn send(&mut self, link: &mut Link) -> Result<(), Lost> {
+        link.wire.flush()?;
+        // One at a time: what the target doesn't read isn't piled up here.
+        while link.wire.unsent() == 0
+            && let Some(beat) = link.due.pop_front()
+        {
+            self.talk.say(&self.talk.beat, &mut link.wire, &mut self.speaker);
+            self.count().crowd.sent += 1;
+            link.sent.push_back(beat);
+            link.wire.flush()?;
+        }
+        if !self.talk.beat.wants_reply() && link.wire.unsent() == 0 {
+            link.sent.clear();
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, link: &mut Link) -> Result<(), Lost> {
+        let now = Instant::now();
+        while let Some(body) = link.wire.next()? {
+            if self.talk.beat.is_answered_by(body)
+                && let Some(beat) = link.sent.pop_front()
+            {
+                let mut tally = self.count();
+                tally.crowd.answered += 1;
+                tally.crowd.rtt_us.record(now.saturating_duration_since(beat.due).as_micros() as u64);
+            }
+        }
+        Ok(())
+    }
+
+    fn lose(&mut self, lost: Lost, was_in: bool) {
+        let mut tally = self.count();
+        *tally.crowd.losses.entry(lost.name().to_owned()).or_insert(0) += 1;
+        tally.crowd.sessions_lost += u64::from(was_in);
+        drop(tally);
+        if was_in {
+            self.stand(Place::Out);
+        }
+    }
+
+    fn stand(&mut self, place: Place) {
+        let before = self.place.replace(place);
+        let mut tally = self.count();
+        let gauge = |gauges: &mut Gauges, place, change: fn(&mut u64)| match place {
+            Place::Waiting => change(&mut gauges.waiting),
+            Place::In => change(&mut gauges.alive),
+            Place::Out => change(&mut gauges.out),
+        };
+        if let Some(before) = before {
+            gauge(&mut tally.gauges, before, |gauge| *gauge = gauge.saturating_sub(1));
+        }
+        gauge(&mut tally.gauges, place, |gauge| *gauge += 1);
+    }
+
+    fn count(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Link {
+    wire: Wire,
+    /// Due and not sent yet, because the target doesn't read.
+    due: VecDeque<Beat>,
+    /// Sent and not answered yet.
+    sent: VecDeque<Beat>,
+    /// When the next beat is due.
+    next: Instant,
+}
