@@ -41,14 +41,25 @@ pub(super) async fn member(
     index: u32,
     plan: Arc<Plan>,
     target: SocketAddr,
+    phase: watch::Receiver<Option<Phase>>,
+    tally: Arc<Mutex<Tally>>,
+) {
+    life(index, plan, target, phase, tally, PATIENCE).await;
+}
+
+async fn life(
+    index: u32,
+    plan: Arc<Plan>,
+    target: SocketAddr,
     mut phase: watch::Receiver<Option<Phase>>,
     tally: Arc<Mutex<Tally>>,
+    patience: Duration,
 ) {
     // A plan without them has no such clients, and one that can't be compiled was refused when it was read.
     let (Some(crowd), Some(talk)) = (&plan.crowd, compiled(&plan)) else { return };
     let rng = StdRng::seed_from_u64(plan.seed ^ u64::from(index) << 32);
     let speaker = Speaker { n: index, count: 0, rng };
-    let mut member = Member { talk, interval: crowd.interval, speaker, tally, place: None };
+    let mut member = Member { talk, interval: crowd.interval, patience, speaker, tally, place: None };
     member.stand(Place::Waiting);
     let mut backoff = BACKOFF_FIRST;
     loop {
@@ -129,6 +140,7 @@ enum Place {
 struct Member {
     talk: Arc<Talk>,
     interval: Duration,
+    patience: Duration,
     speaker: Speaker,
     tally: Arc<Mutex<Tally>>,
     place: Option<Place>,
@@ -144,10 +156,10 @@ struct Beat {
 
 impl Member {
     async fn enter(&mut self, target: SocketAddr) -> Result<Wire, Lost> {
-        let mut wire = Wire::new(talk::connect(target, PATIENCE).await?, self.talk.framing);
+        let mut wire = Wire::new(talk::connect(target, self.patience).await?, self.talk.framing);
         self.speaker.count = 0;
         let greeting = self.talk.greet(&mut wire, &mut self.speaker);
-        timeout(PATIENCE, greeting).await.unwrap_or(Err(Lost::Silent))?;
+        timeout(self.patience, greeting).await.unwrap_or(Err(Lost::Silent))?;
         Ok(wire)
     }
 
@@ -167,7 +179,7 @@ impl Member {
             self.send(link)?;
             self.hear(link)?;
             let oldest = link.sent.front().into_iter().chain(link.due.front()).map(|beat| beat.noticed).min();
-            let silent = oldest.map(|noticed| noticed + PATIENCE);
+            let silent = oldest.map(|noticed| noticed + self.patience);
             if silent.is_some_and(|silent| silent <= Instant::now()) {
                 return Err(Lost::Silent);
             }
@@ -276,4 +288,238 @@ struct Link {
     sent: VecDeque<Beat>,
     /// When the next beat is due.
     next: Instant,
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    use tokio::net::TcpListener;
+    use tokio::task::JoinHandle;
+    use tokio::time::interval;
+
+    use super::*;
+    use crate::plan::{Crowd, Exchange, Frame, Length, Mode, Target, Times};
+
+    const SOON: Duration = Duration::from_secs(20);
+
+    fn plan(hello: &[&str]) -> Arc<Plan> {
+        let exchange = |payload: &str| Exchange { payload: payload.to_owned(), reply: Some("^re ".to_owned()) };
+        let none = Duration::ZERO;
+        Arc::new(Plan {
+            name: "test".to_owned(),
+            about: String::new(),
+            target: Target { address: String::new(), metrics: None, pid: None, command: Vec::new(), ready: none },
+            time: Times { ramp: none, before: none, during: none, after: none },
+            crowd: Some(Crowd {
+                count: 1,
+                mode: Mode::Frame,
+                interval: Duration::from_millis(100),
+                rooms: 0,
+                say_every: None,
+                signal_every: None,
+                newcomers_per_second: 0.0,
+            }),
+            attacks: Vec::new(),
+            load: None,
+            search: None,
+            frame: Some(Frame {
+                length: Length::Line,
+                includes_header: false,
+                hello: hello.iter().map(|payload| exchange(payload)).collect(),
+                beat: exchange("beat ${n} ${count}"),
+                max: 1024,
+            }),
+            thresholds: Vec::new(),
+            seed: 7,
+        })
+    }
+
+    /// What a server does with the line that a connection said as its `nth`, from 1.
+    #[derive(Clone, Copy)]
+    enum Does {
+        Answers,
+        AnswersLate(Duration),
+        Nothing,
+        Closes,
+    }
+
+    /// A server of lines. What answers a line is `re` and the line, among other lines.
+    async fn server(does: fn(connection: u32, line: &str) -> Does) -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            for connection in 0.. {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(async move {
+                    let (read, mut write) = stream.split();
+                    let mut lines = BufReader::new(read).lines();
+                    while let Ok(Some(line)) = lines.next_line().await {
+                        match does(connection, &line) {
+                            Does::Answers => {}
+                            Does::AnswersLate(late) => pause(late).await,
+                            Does::Nothing => continue,
+                            Does::Closes => return,
+                        }
+                        let answer = format!("somebody says hi\r\nre {line}\n");
+                        if write.write_all(answer.as_bytes()).await.is_err() {
+                            return;
+                        }
+                    }
+                });
+            }
+        });
+        address
+    }
+
+    async fn pause(time: Duration) {
+        let _ = timeout(time, std::future::pending::<()>()).await;
+    }
+
+    struct Run {
+        phase: watch::Sender<Option<Phase>>,
+        tally: Arc<Mutex<Tally>>,
+        life: JoinHandle<()>,
+    }
+
+    fn run(plan: Arc<Plan>, target: SocketAddr, patience: Duration) -> Run {
+        let (phase, seen) = watch::channel(Some(Phase::Ramp));
+        let tally = Arc::new(Mutex::new(Tally::default()));
+        let life = tokio::spawn(life(3, plan, target, seen, tally.clone(), patience));
+        Run { phase, tally, life }
+    }
+
+    impl Run {
+        /// Waits until it counts so.
+        async fn until(&self, wanted: impl Fn(&Tally) -> bool) {
+            let mut looks = interval(Duration::from_millis(2));
+            let counted = timeout(SOON, async {
+                while !wanted(&self.tally.lock().unwrap()) {
+                    looks.tick().await;
+                }
+            });
+            assert!(counted.await.is_ok(), "{:?}", self.tally.lock().unwrap());
+        }
+
+        async fn end(self) -> Tally {
+            self.phase.send(None).unwrap();
+            timeout(SOON, self.life).await.unwrap().unwrap();
+            std::mem::take(&mut *self.tally.lock().unwrap())
+        }
+    }
+
+    fn losses(tally: &Tally) -> BTreeMap<&str, u64> {
+        tally.crowd.losses.iter().map(|(name, count)| (name.as_str(), *count)).collect()
+    }
+
+    #[tokio::test]
+    async fn whoever_is_answered_has_a_round_trip_for_each_beat() {
+        let target = server(|_, line| match line.strip_prefix("beat 3 ").map(str::parse) {
+            Some(Ok(2..=99)) => Does::Answers,
+            None if line == "hi 3 1" => Does::Answers,
+            _ => Does::Closes,
+        });
+        let run = run(plan(&["hi ${n} ${count}"]), target.await, SOON);
+        run.until(|tally| tally.crowd.answered == 4).await;
+        let tally = run.end().await;
+        assert!(tally.crowd.answered >= 4 && tally.crowd.answered == tally.crowd.sent, "{tally:?}");
+        assert_eq!((tally.crowd.rtt_us.count(), tally.crowd.unanswered), (tally.crowd.sent, 0));
+        assert_eq!(tally.gauges, Gauges { alive: 1, ..Gauges::default() });
+        assert!(tally.crowd.losses.is_empty() && tally.crowd.sessions_lost == 0);
+    }
+
+    #[tokio::test]
+    async fn late_answers_make_no_beat_late() {
+        let late = Duration::from_millis(600);
+        let target = server(|_, _| Does::AnswersLate(Duration::from_millis(600))).await;
+        let run = run(plan(&[]), target, SOON);
+        run.until(|tally| tally.crowd.sent == 3).await;
+        assert_eq!(run.tally.lock().unwrap().crowd.answered, 0);
+        run.until(|tally| tally.crowd.answered == 3).await;
+        let rtt = std::mem::take(&mut run.tally.lock().unwrap().crowd.rtt_us);
+        // Its answers go out one after the other: the third is the sum of three waits, less two intervals.
+        let (first, third) = (rtt.quantile(0.0).unwrap(), rtt.max().unwrap());
+        assert!(first >= 599_000, "{first}");
+        assert!(third >= (3 * late - Duration::from_millis(220)).as_micros() as u64, "{third}");
+        run.phase.send(None).unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_beat_that_the_storm_sends_late_counts_from_when_it_was_due() {
+        let run = run(plan(&[]), server(|_, _| Does::Answers).await, SOON);
+        run.until(|tally| tally.crowd.answered == 1).await;
+        // Nothing runs on this thread for a while, and four beats fall due.
+        let (_open, nothing) = std::sync::mpsc::channel::<()>();
+        assert!(nothing.recv_timeout(Duration::from_millis(450)).is_err());
+        run.until(|tally| tally.crowd.answered == 5).await;
+        let tally = run.end().await;
+        let longest = tally.crowd.rtt_us.max().unwrap();
+        assert!(longest >= 335_000, "{longest}");
+        assert!(tally.lag_us >= 335_000, "{}", tally.lag_us);
+    }
+
+    #[tokio::test]
+    async fn a_broken_link_is_a_lost_session_and_its_client_comes_back() {
+        let target = server(|connection, line| match (connection, line) {
+            (0, "beat 3 3") => Does::Closes,
+            (0, "beat 3 2") => Does::Nothing,
+            _ => Does::Answers,
+        });
+        let run = run(plan(&[]), target.await, SOON);
+        run.until(|tally| tally.gauges.out == 1).await;
+        let was = run.tally.lock().unwrap().gauges;
+        assert_eq!(was, Gauges { out: 1, ..Gauges::default() });
+        run.until(|tally| tally.crowd.answered == 2).await;
+        let tally = run.end().await;
+        assert_eq!(losses(&tally), BTreeMap::from([("disconnected", 1)]));
+        assert_eq!((tally.crowd.sessions_lost, tally.crowd.unanswered, tally.gauges.alive), (1, 2, 1));
+        assert_eq!(tally.crowd.sent, tally.crowd.answered + tally.crowd.unanswered);
+    }
+
+    #[tokio::test]
+    async fn whoever_is_never_answered_finds_the_server_silent() {
+        let run = run(plan(&[]), server(|_, _| Does::Nothing).await, Duration::from_millis(600));
+        run.until(|tally| tally.crowd.losses.contains_key("silent")).await;
+        let tally = run.end().await;
+        assert!(tally.crowd.unanswered >= 5 && tally.crowd.unanswered == tally.crowd.sent, "{tally:?}");
+        assert_eq!((tally.crowd.answered, tally.crowd.sessions_lost), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn whoever_isnt_let_in_waits_and_has_lost_no_session() {
+        let cases: [(fn(u32, &str) -> Does, &str); 2] =
+            [(|_, _| Does::Closes, "hello refused"), (|_, _| Does::Nothing, "silent")];
+        for (does, name) in cases {
+            let run = run(plan(&["hi"]), server(does).await, Duration::from_millis(200));
+            run.until(|tally| tally.crowd.losses.contains_key(name)).await;
+            let tally = run.end().await;
+            assert_eq!((tally.gauges.waiting, tally.gauges.out, tally.crowd.sessions_lost), (1, 0, 0), "{name}");
+        }
+        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        let run = run(plan(&["hi"]), nobody, SOON);
+        run.until(|tally| tally.crowd.losses.contains_key("unreachable")).await;
+    }
+
+    #[tokio::test]
+    async fn answers_to_the_last_beats_are_waited_for() {
+        let target = server(|_, _| Does::AnswersLate(Duration::from_millis(300))).await;
+        let run = run(plan(&[]), target, SOON);
+        run.until(|tally| tally.crowd.sent == 1).await;
+        let tally = run.end().await;
+        assert_eq!((tally.crowd.answered, tally.crowd.unanswered), (1, 0));
+    }
+
+    #[tokio::test]
+    async fn a_newcomer_is_let_in_by_the_hello_or_by_a_first_beat() {
+        for hello in [&["hi"][..], &[]] {
+            let target = server(|_, _| Does::AnswersLate(Duration::from_millis(50))).await;
+            let took = newcomer(plan(hello), target).await.unwrap();
+            assert!(took >= Duration::from_millis(49), "{took:?}");
+        }
+        let refused = newcomer(plan(&["hi"]), server(|_, _| Does::Closes).await).await;
+        assert_eq!(refused, Err("hello refused".to_owned()));
+        let nobody = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        assert_eq!(newcomer(plan(&[]), nobody).await, Err("unreachable".to_owned()));
+    }
 }

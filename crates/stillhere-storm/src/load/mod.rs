@@ -20,6 +20,8 @@
 
 mod fresh;
 mod link;
+#[cfg(test)]
+mod tests;
 mod v1;
 
 use std::cell::{Cell, OnceCell};
