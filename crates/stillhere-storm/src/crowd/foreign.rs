@@ -35,8 +35,8 @@ const NEWCOMER_PATIENCE: Duration = Duration::from_secs(5);
 /// Newcomers are numbered from here, beyond all clients and the load's connections.
 const NEWCOMERS_FROM: u32 = 1_000_000;
 
-/// One honest client, from its first connection until `phase` has become `None` or it is dropped. It counts itself in
-/// the gauges, as waiting from the beginning; when it ends they stay as they were at that moment.
+/// One honest client, from its first connection until `phase` has become `None` or it is dropped. Whoever runs the crowd
+/// has counted it in [`Gauges::waiting`] before, as all that haven't come yet; when it ends the gauges stay as they are.
 pub(super) async fn member(
     index: u32,
     plan: Arc<Plan>,
@@ -59,8 +59,7 @@ async fn life(
     let (Some(crowd), Some(talk)) = (&plan.crowd, compiled(&plan)) else { return };
     let rng = StdRng::seed_from_u64(plan.seed ^ u64::from(index) << 32);
     let speaker = Speaker { n: index, count: 0, rng };
-    let mut member = Member { talk, interval: crowd.interval, patience, speaker, tally, place: None };
-    member.stand(Place::Waiting);
+    let mut member = Member { talk, interval: crowd.interval, patience, speaker, tally, place: Place::Waiting };
     let mut backoff = BACKOFF_FIRST;
     loop {
         let entered = tokio::select! {
@@ -143,7 +142,7 @@ struct Member {
     patience: Duration,
     speaker: Speaker,
     tally: Arc<Mutex<Tally>>,
-    place: Option<Place>,
+    place: Place,
 }
 
 /// A beat that is due or under way.
@@ -262,16 +261,14 @@ impl Member {
     }
 
     fn stand(&mut self, place: Place) {
-        let before = self.place.replace(place);
+        let before = std::mem::replace(&mut self.place, place);
         let mut tally = self.count();
         let gauge = |gauges: &mut Gauges, place, change: fn(&mut u64)| match place {
             Place::Waiting => change(&mut gauges.waiting),
             Place::In => change(&mut gauges.alive),
             Place::Out => change(&mut gauges.out),
         };
-        if let Some(before) = before {
-            gauge(&mut tally.gauges, before, |gauge| *gauge = gauge.saturating_sub(1));
-        }
+        gauge(&mut tally.gauges, before, |gauge| *gauge = gauge.saturating_sub(1));
         gauge(&mut tally.gauges, place, |gauge| *gauge += 1);
     }
 
@@ -385,7 +382,8 @@ mod tests {
 
     fn run(plan: Arc<Plan>, target: SocketAddr, patience: Duration) -> Run {
         let (phase, seen) = watch::channel(Some(Phase::Ramp));
-        let tally = Arc::new(Mutex::new(Tally::default()));
+        let gauges = Gauges { waiting: 1, ..Gauges::default() };
+        let tally = Arc::new(Mutex::new(Tally { gauges, ..Tally::default() }));
         let life = tokio::spawn(life(3, plan, target, seen, tally.clone(), patience));
         Run { phase, tally, life }
     }

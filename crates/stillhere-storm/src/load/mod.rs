@@ -116,8 +116,17 @@ async fn pace(desk: &Desk, phase: &mut watch::Receiver<Option<Phase>>) {
     }
     sleep(LAST_SENDS).await;
     desk.pass(Stage::Answers);
+    let settled = async {
+        while desk.open() > 0 {
+            desk.settled.notified().await;
+        }
+    };
     // When the run is cut off, nobody waits.
-    let _ = timeout(LAST_ANSWERS, phase.wait_for(Option::is_none)).await;
+    tokio::select! {
+        _ = phase.wait_for(Option::is_none) => {}
+        () = settled => {}
+        () = sleep(LAST_ANSWERS) => {}
+    }
 }
 
 /// How far the load is.
@@ -162,6 +171,8 @@ struct Desk {
     bells: Vec<Notify>,
     /// Rung for each request that is nobody's own: whoever is free takes it.
     free: Notify,
+    /// Rung when nothing is open.
+    settled: Notify,
     tally: Arc<Mutex<Tally>>,
 }
 
@@ -192,6 +203,7 @@ impl Desk {
             taken: Cell::new(0),
             bells: (0..load.connections).map(|_| Notify::new()).collect(),
             free: Notify::new(),
+            settled: Notify::new(),
             load,
             tally,
         })
@@ -299,6 +311,7 @@ impl Desk {
             load.open = load.open.saturating_sub(1);
             load.latency_us.record(now.saturating_duration_since(request.due).as_micros() as u64);
         });
+        self.settle();
     }
 
     fn failed(&self, count: u64) {
@@ -306,6 +319,18 @@ impl Desk {
             load.failed += count;
             load.open = load.open.saturating_sub(count);
         });
+        self.settle();
+    }
+
+    fn settle(&self) {
+        if self.open() == 0 {
+            self.settled.notify_one();
+        }
+    }
+
+    /// Requests that are due and not answered.
+    fn open(&self) -> u64 {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner).load.as_ref().map_or(0, |load| load.open)
     }
 
     /// Notes why something failed.

@@ -163,7 +163,14 @@ impl Run {
     /// Ends the attack, and the run when nothing more can come.
     async fn end(self) -> LoadSecond {
         self.phase.send(Some(Phase::After)).unwrap();
-        pause(LAST_SENDS + LAST_ANSWERS + LEAVING + Duration::from_millis(200)).await;
+        pause(3 * LAST_SENDS).await;
+        let settled = async {
+            let mut looks = interval(Duration::from_millis(2));
+            while self.seen().open > 0 {
+                looks.tick().await;
+            }
+        };
+        let _ = timeout(LAST_ANSWERS, settled).await;
         self.phase.send(None).unwrap();
         timeout(SOON, self.load).await.unwrap().unwrap();
         self.tally.lock().unwrap().load.take().unwrap()
