@@ -14,6 +14,8 @@ mod newcomers;
 mod rooms;
 mod talk;
 
+mod foreign;
+
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};

@@ -166,6 +166,9 @@ pub struct LoadSecond {
     pub open: u64,
     /// From when a request was due to its answer, in microseconds.
     pub latency_us: Spread,
+    /// Requests refused, and connections lost or not had, by what happened: `error 1203`, `closed 4006`, `unreachable`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub losses: BTreeMap<String, u64>,
 }
 
 /// What one attack did in a second.
