@@ -3,7 +3,7 @@
 //! Pure: it is told the time. A schedule is a formula, not a timer: arrival `n` is due at a moment that depends on
 //! nothing but the plan, so that a late answer, or a late storm, can't thin the arrivals out (coordinated omission).
 
-mod search;
+pub mod search;
 
 use std::time::Duration;
 

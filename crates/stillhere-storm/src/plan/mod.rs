@@ -3,16 +3,25 @@
 //! [`file`] reads it from TOML, [`builtin`] has the named ones. Everything in here is filled in: whoever carries a plan
 //! out needs no default of its own.
 
+mod apply;
 pub mod builtin;
+mod check;
 pub mod figure;
 pub mod file;
+mod section;
+#[cfg(test)]
+mod tests;
 pub mod threshold;
+mod value;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::apply::Overrides;
+pub use self::check::check;
 
 /// Attackers of one plan, together. Each is a socket of the storm's process, and 20,000 files is what a process gets
 /// on many machines.

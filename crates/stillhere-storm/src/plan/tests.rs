@@ -1,0 +1,1 @@
+//! Plans, good and bad, and the page that describes them.
