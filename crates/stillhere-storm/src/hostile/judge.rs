@@ -46,8 +46,10 @@ const COMES_BACK_WITHIN: Duration = Duration::from_secs(35);
 const STAYS_AWAY_FOR: Duration = Duration::from_secs(5);
 /// Pauses that it takes to tell whether they grow.
 const PAUSES_MIN: usize = 8;
-/// Later pauses are longer than earlier ones by this factor: under full jitter by four to ten.
-const GROWTH_MIN: f64 = 1.5;
+/// Later pauses are longer than earlier ones by this factor: under full jitter mostly by four to ten.
+const GROWTH_MIN: f64 = 1.2;
+/// Nor does more than this, in seconds, need to grow: it is no storm.
+const LATE_ENOUGH: f64 = 5.0;
 /// Ratios of pauses that it takes to tell whether they are drawn.
 const RATIOS_MIN: usize = 4;
 /// Pauses by a formula have all the same ratio, up to the lateness of timers.
@@ -246,7 +248,7 @@ impl<'a> Evidence<'a> {
         }
         match back {
             0 => (None, "It hasn't come back yet; it may wait for up to 30 s.".to_owned()),
-            back => (Some(true), format!("It came back {back} times.")),
+            back => (Some(true), format!("It came back {}.", times(back))),
         }
     }
 
@@ -271,10 +273,13 @@ impl<'a> Evidence<'a> {
         let worst = self.own().map(|(_, visit)| burst(&visit.opened)).max().unwrap_or(0);
         let seconds = BURST_TIME.as_secs();
         if worst > BURST_MAX {
-            return (Some(false), format!("It connected {worst} times within {seconds} s; at most {BURST_MAX}."));
+            return (
+                Some(false),
+                format!("It connected {worst} times within {seconds} s; at most {BURST_MAX} are sound."),
+            );
         }
         let ended = self.own().any(|(_, visit)| visit.ended.is_some());
-        (ended.then_some(true), format!("It connected at most {worst} times within {seconds} s."))
+        (ended.then_some(true), format!("It connected {} within {seconds} s.", times(worst)))
     }
 
     fn backs_off(&self) -> Finding {
@@ -284,8 +289,8 @@ impl<'a> Evidence<'a> {
         }
         let (early, late) = pauses.split_at(pauses.len() / 2);
         let (early, late) = (mean(early), mean(late));
-        // At the cap of 30 s nothing grows any more.
-        let grows = late >= early * GROWTH_MIN || late >= 10.0;
+        // Nor does anything grow at the cap.
+        let grows = late >= early * GROWTH_MIN || late >= LATE_ENOUGH;
         (Some(grows), format!("Its pauses went from {early:.2} s to {late:.2} s on average."))
     }
 
@@ -402,6 +407,10 @@ impl<'a> Evidence<'a> {
             Ok(Some(cores)) => (Some(cores <= CORES_MAX), format!("It used {cores:.2} cores; at most {CORES_MAX}.")),
         }
     }
+}
+
+fn times(count: usize) -> String {
+    if count == 1 { "once".to_owned() } else { format!("{count} times") }
 }
 
 fn too_few(have: usize, needed: usize) -> String {

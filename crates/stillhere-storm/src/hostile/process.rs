@@ -27,8 +27,9 @@ pub(super) struct Process {
     pub(super) watched: Duration,
     /// Whether it has ended.
     pub(super) is_gone: bool,
-    cpu_at_first: Duration,
-    first: Duration,
+    /// CPU time and moment of the first look.
+    pub(super) cpu_at_first: Duration,
+    pub(super) first: Duration,
 }
 
 impl Process {
