@@ -126,7 +126,7 @@ fn full_jitter_is_hardly_ever_taken_for_something_else() {
             }
         }
         let [pauses, growth, jitter] = failures;
-        assert!(pauses == 0 && growth <= 3 && jitter <= 3, "of {RUNS} with {count} waits: {failures:?}");
+        assert!(pauses == 0 && growth <= 10 && jitter <= 3, "of {RUNS} with {count} waits: {failures:?}");
     }
 }
 
