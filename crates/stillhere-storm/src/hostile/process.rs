@@ -1,0 +1,152 @@
+//! The client's process, seen through `/proc`: its memory and its CPU time. Elsewhere than on Linux nothing is found.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// What the kernel counts CPU time in for user space, on every architecture that matters.
+const TICKS_PER_SECOND: u64 = 100;
+/// Processes that are looked at in search of one.
+const PROCESSES_MAX: usize = 20_000;
+/// Files of a process that are looked at in search of a socket.
+const FILES_MAX: usize = 20_000;
+
+/// What was seen of a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Process {
+    /// Which.
+    pub(super) pid: u32,
+    /// Resident memory when it was first seen, in bytes.
+    pub(super) rss: u64,
+    /// The most since.
+    pub(super) rss_max: u64,
+    /// CPU time used since it was first seen.
+    pub(super) cpu: Duration,
+    /// For so long it has been seen.
+    pub(super) watched: Duration,
+    /// Whether it has ended.
+    pub(super) is_gone: bool,
+    /// CPU time and moment of the first look.
+    pub(super) cpu_at_first: Duration,
+    pub(super) first: Duration,
+}
+
+impl Process {
+    /// Begins to watch it; `None` if there is nothing to see.
+    pub(super) fn find(pid: u32, now: Duration) -> Option<Process> {
+        let (rss, cpu) = look(pid)?;
+        Some(Process { pid, rss, rss_max: rss, cpu_at_first: cpu, first: now, ..Process::default() })
+    }
+
+    /// Looks again.
+    pub(super) fn look(&mut self, now: Duration) {
+        if self.is_gone {
+            return;
+        }
+        let Some((rss, cpu)) = look(self.pid) else {
+            self.is_gone = true;
+            return;
+        };
+        self.rss_max = self.rss_max.max(rss);
+        self.cpu = cpu.saturating_sub(self.cpu_at_first);
+        self.watched = now.saturating_sub(self.first);
+    }
+}
+
+/// Resident memory in bytes and CPU time of a process that lives.
+fn look(pid: u32) -> Option<(u64, Duration)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    // A process that has ended and isn't waited for has no memory any more.
+    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let rss = rss.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024;
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some((rss, cpu_of(&stat)?))
+}
+
+/// The name in the second field may contain anything, so fields are counted from its last bracket.
+fn cpu_of(stat: &str) -> Option<Duration> {
+    let (_, rest) = stat.rsplit_once(')')?;
+    let mut fields = rest.split_whitespace().skip(11);
+    let user: u64 = fields.next()?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    Some(Duration::from_millis((user + system) * 1000 / TICKS_PER_SECOND))
+}
+
+/// The process on this machine whose socket goes from `peer` to `own`.
+pub(super) fn owner(peer: SocketAddr, own: SocketAddr) -> Option<u32> {
+    if !peer.ip().is_loopback() {
+        return None;
+    }
+    let table = if peer.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
+    let reader = BufReader::new(fs::File::open(table).ok()?);
+    let socket = reader.lines().skip(1).map_while(Result::ok).find_map(|line| inode(&line, peer, own))?;
+    let name = format!("socket:[{socket}]");
+    let processes = fs::read_dir("/proc").ok()?.flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    pids.take(PROCESSES_MAX).find(|pid| {
+        let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+        files.flatten().take(FILES_MAX).any(|file| fs::read_link(file.path()).is_ok_and(|link| *link == *name))
+    })
+}
+
+/// The socket of a line of the kernel's table, if it is the one.
+fn inode(line: &str, local: SocketAddr, remote: SocketAddr) -> Option<u64> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let is = |field: Option<&&str>, address: SocketAddr| field.is_some_and(|field| *field == in_table(address));
+    if !is(fields.get(1), local) || !is(fields.get(2), remote) {
+        return None;
+    }
+    fields.get(9)?.parse().ok()
+}
+
+/// An address as the kernel writes it: words of four bytes in the machine's own order.
+fn in_table(address: SocketAddr) -> String {
+    let octets = match address.ip() {
+        std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
+        std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    let words = octets.as_chunks::<4>().0.iter().map(|word| format!("{:08X}", u32::from_ne_bytes(*word)));
+    format!("{}:{:04X}", words.collect::<String>(), address.port())
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn a_socket_leads_to_its_process() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            let own = listener.local_addr().unwrap();
+            let stream = TcpStream::connect(own).unwrap();
+            let peer = stream.local_addr().unwrap();
+            assert_eq!(owner(peer, own), Some(std::process::id()));
+            drop(stream);
+            assert_eq!(owner(SocketAddr::from(([127, 0, 0, 1], 1)), own), None);
+        }
+    }
+
+    #[test]
+    fn what_a_process_takes_is_seen_and_its_end_too() {
+        let mut own = Process::find(std::process::id(), Duration::ZERO).unwrap();
+        assert!(own.rss > 1 << 20, "{own:?}");
+        // Touched, or the kernel gives nothing.
+        let block = vec![1u8; 32 << 20];
+        own.look(Duration::from_secs(1));
+        assert!(own.rss_max - own.rss > 24 << 20, "{own:?}");
+        assert_eq!((block[block.len() - 1], own.watched, own.is_gone), (1, Duration::from_secs(1), false));
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let mut gone = Process { pid: child.id(), ..own };
+        child.wait().unwrap();
+        gone.look(Duration::from_secs(2));
+        assert!(gone.is_gone);
+    }
+
+    #[test]
+    fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {
+        let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 1 0 0 0 250 50 0 0 20 0 1 0 5 1 1 1";
+        assert_eq!(cpu_of(stat), Some(Duration::from_secs(3)));
+    }
+}

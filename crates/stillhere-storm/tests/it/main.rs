@@ -1,0 +1,4 @@
+//! The storm on real sockets.
+
+mod hostile;
+mod toys;
