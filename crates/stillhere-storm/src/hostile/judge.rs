@@ -57,7 +57,7 @@ const RATIOS_MIN: usize = 4;
 const RATIO_SPREAD: f64 = 0.05;
 /// What a client's memory may grow by, in bytes.
 pub(super) const RSS_GROWTH_MAX: u64 = 64 << 20;
-/// What a client that isn't flooded may use, in cores.
+/// For how much of the time a client that isn't flooded may run or want to, all threads together.
 const CORES_MAX: f64 = 0.5;
 /// For so long its process must have been seen.
 const WATCHED_MIN: Duration = Duration::from_secs(2);
@@ -170,7 +170,7 @@ pub(super) fn seen(evidence: &Evidence<'_>) -> Seen {
 }
 
 fn cores(process: &Process) -> Option<f64> {
-    (process.watched >= WATCHED_MIN).then(|| process.cpu.as_secs_f64() / process.watched.as_secs_f64())
+    (process.watched >= WATCHED_MIN).then(|| process.busy.as_secs_f64() / process.watched.as_secs_f64())
 }
 
 fn mean(gaps: &[Duration]) -> f64 {
@@ -405,7 +405,9 @@ impl<'a> Evidence<'a> {
         match self.process.map(cores) {
             Err(why) => (None, why.to_owned()),
             Ok(None) => (None, "Its process wasn't seen for long enough.".to_owned()),
-            Ok(Some(cores)) => (Some(cores <= CORES_MAX), format!("It used {cores:.2} cores; at most {CORES_MAX}.")),
+            Ok(Some(cores)) => {
+                (Some(cores <= CORES_MAX), format!("It was busy for {cores:.2} of the time; at most {CORES_MAX}."))
+            }
         }
     }
 }

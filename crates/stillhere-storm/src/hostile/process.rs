@@ -9,6 +9,8 @@ use std::time::Duration;
 const TICKS_PER_SECOND: u64 = 100;
 /// Processes that are looked at in search of one.
 const PROCESSES_MAX: usize = 20_000;
+/// Threads of a process that are looked at.
+const THREADS_MAX: usize = 1_000;
 /// Files of a process that are looked at in search of a socket.
 const FILES_MAX: usize = 20_000;
 
@@ -21,22 +23,23 @@ pub(super) struct Process {
     pub(super) rss: u64,
     /// The most since.
     pub(super) rss_max: u64,
-    /// CPU time used since it was first seen.
-    pub(super) cpu: Duration,
+    /// For so long its threads have run, or waited for a core that others had: a process that spins does so all the
+    /// time, even on a machine that is too busy to let it.
+    pub(super) busy: Duration,
     /// For so long it has been seen.
     pub(super) watched: Duration,
     /// Whether it has ended.
     pub(super) is_gone: bool,
-    /// CPU time and moment of the first look.
-    pub(super) cpu_at_first: Duration,
+    /// What `busy` counts from, and since when.
+    pub(super) busy_at_first: Duration,
     pub(super) first: Duration,
 }
 
 impl Process {
     /// Begins to watch it; `None` if there is nothing to see.
     pub(super) fn find(pid: u32, now: Duration) -> Option<Process> {
-        let (rss, cpu) = look(pid)?;
-        Some(Process { pid, rss, rss_max: rss, cpu_at_first: cpu, first: now, ..Process::default() })
+        let (rss, busy) = look(pid)?;
+        Some(Process { pid, rss, rss_max: rss, busy_at_first: busy, first: now, ..Process::default() })
     }
 
     /// Looks again.
@@ -44,24 +47,36 @@ impl Process {
         if self.is_gone {
             return;
         }
-        let Some((rss, cpu)) = look(self.pid) else {
+        let Some((rss, busy)) = look(self.pid) else {
             self.is_gone = true;
             return;
         };
         self.rss_max = self.rss_max.max(rss);
-        self.cpu = cpu.saturating_sub(self.cpu_at_first);
+        self.busy = busy.saturating_sub(self.busy_at_first);
         self.watched = now.saturating_sub(self.first);
     }
 }
 
-/// Resident memory in bytes and CPU time of a process that lives.
+/// Resident memory in bytes of a process that lives, and for how long it has been busy.
 fn look(pid: u32) -> Option<(u64, Duration)> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     // A process that has ended and isn't waited for has no memory any more.
     let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     let rss = rss.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024;
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    Some((rss, cpu_of(&stat)?))
+    Some((rss, busy(pid).or_else(|| cpu_of(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?))?))
+}
+
+/// What the scheduler says of each thread: for how long it ran, and waited to run, in nanoseconds.
+fn busy(pid: u32) -> Option<Duration> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten().take(THREADS_MAX);
+    let times = threads.filter_map(|thread| {
+        let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
+        let mut fields = text.split_whitespace().map_while(|field| field.parse::<u64>().ok());
+        Some(fields.next()? + fields.next()?)
+    });
+    // A kernel that doesn't count this says nothing, or zero.
+    let nanos: u64 = times.sum();
+    (nanos > 0).then(|| Duration::from_nanos(nanos))
 }
 
 /// The name in the second field may contain anything, so fields are counted from its last bracket.

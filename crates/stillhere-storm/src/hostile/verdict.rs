@@ -51,7 +51,7 @@ pub struct Seen {
     pub rss: Option<u64>,
     /// The largest growth of that, in bytes.
     pub rss_growth: Option<u64>,
-    /// Cores that it used on average.
+    /// Cores that it used, or waited for, on average.
     pub cores: Option<f64>,
 }
 

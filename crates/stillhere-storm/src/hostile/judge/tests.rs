@@ -171,7 +171,7 @@ fn memory_and_cpu_are_judged_when_the_process_is_known() {
     let process = |growth, cpu, watched| Process {
         rss: 5 << 20,
         rss_max: (5 << 20) + growth,
-        cpu: MS(cpu),
+        busy: MS(cpu),
         watched: MS(watched),
         ..Process::default()
     };
