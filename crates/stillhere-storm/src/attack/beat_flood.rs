@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
-use super::ground::Ground;
+use super::ground::{Ground, rest};
 use super::{Against, Attack, Life};
 
 pub(super) const ATTACK: Attack = Attack {
@@ -32,7 +32,9 @@ async fn attacker(ground: Rc<Ground>, index: u32) {
         if !is_legacy && link.hello(None).await.is_none() {
             continue;
         }
-        while link.pour(&beats, Instant::now() + STUCK).await {}
+        while link.pour(&beats, Instant::now() + STUCK).await {
+            rest().await;
+        }
     }
 }
 

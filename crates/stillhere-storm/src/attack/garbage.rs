@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::RngExt;
 use tokio::time::Instant;
 
-use super::ground::{DUE, Ground, Link};
+use super::ground::{DUE, Ground, Link, rest};
 use super::{Against, Attack, Life};
 
 pub(super) const ATTACK: Attack = Attack {
@@ -37,9 +37,12 @@ async fn pelt(link: &mut Link, noise: &[u8], from: usize, due: Instant, until: I
     let mut piece = &noise[from..];
     while link.pour(piece, due).await {
         piece = noise;
+        rest().await;
     }
     link.overdue();
-    while link.pour(noise, until).await {}
+    while link.pour(noise, until).await {
+        rest().await;
+    }
 }
 
 #[cfg(test)]

@@ -151,6 +151,12 @@ impl Ground {
     }
 }
 
+/// Lets the other attackers have their turn, and the target its chance to close. Whoever only fills a socket keeps this
+/// thread busy with megabytes that a target which has long closed never reads.
+pub(crate) async fn rest() {
+    tokio::task::yield_now().await;
+}
+
 /// Opens a connection; on loopback from one of this machine's many addresses there.
 async fn open(target: SocketAddr, nth: u32) -> io::Result<TcpStream> {
     let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
@@ -494,3 +500,6 @@ enum Read {
     None,
     Ended,
 }
+
+#[cfg(test)]
+mod tests;

@@ -29,6 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Manner {
     Discard,
+    Ignore,
     Close,
     Record,
     SpeakV1,
@@ -37,6 +38,11 @@ pub(super) enum Manner {
 /// Reads all and keeps nothing.
 pub(super) fn discard() -> Manner {
     Manner::Discard
+}
+
+/// Reads nothing at all.
+pub(super) fn ignore() -> Manner {
+    Manner::Ignore
 }
 
 /// Ends each connection at once, by a reset if something was on its way.
@@ -218,6 +224,9 @@ async fn serve(mut stream: TcpStream, manner: Manner, memory: Arc<Memory>, nth: 
     let (mut decoder, mut bytes) = (Decoder::default(), vec![0; 16 * 1024]);
     let (mut answers, end) = (memory.answers.lock().unwrap().clone(), memory.end.notified());
     tokio::pin!(end);
+    if manner == Manner::Ignore {
+        return end.await;
+    }
     loop {
         let read = tokio::select! {
             read = stream.read(&mut bytes) => read,
