@@ -186,11 +186,13 @@ impl Member {
             let next = (link.due.len() + link.sent.len() < BEATS_MAX).then_some(link.next);
             let wake = next.into_iter().chain(silent).min().unwrap_or(link.next);
             tokio::select! {
-                () = ended(phase) => return Ok(self.say_no_more(link).await),
+                () = ended(phase) => break,
                 () = link.wire.ready() => link.wire.read()?,
                 () = sleep_until(wake) => {}
             }
         }
+        self.say_no_more(link).await;
+        Ok(())
     }
 
     /// Waits a moment for what is under way.
@@ -333,7 +335,7 @@ mod tests {
         })
     }
 
-    /// What a server does with the line that a connection said as its `nth`, from 1.
+    /// What a server does with a line.
     #[derive(Clone, Copy)]
     enum Does {
         Answers,
@@ -342,8 +344,10 @@ mod tests {
         Closes,
     }
 
+    type Decide = fn(connection: u32, line: &str) -> Does;
+
     /// A server of lines. What answers a line is `re` and the line, among other lines.
-    async fn server(does: fn(connection: u32, line: &str) -> Does) -> SocketAddr {
+    async fn server(does: Decide) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
@@ -486,8 +490,7 @@ mod tests {
 
     #[tokio::test]
     async fn whoever_isnt_let_in_waits_and_has_lost_no_session() {
-        let cases: [(fn(u32, &str) -> Does, &str); 2] =
-            [(|_, _| Does::Closes, "hello refused"), (|_, _| Does::Nothing, "silent")];
+        let cases: [(Decide, &str); 2] = [(|_, _| Does::Closes, "hello refused"), (|_, _| Does::Nothing, "silent")];
         for (does, name) in cases {
             let run = run(plan(&["hi"]), server(does).await, Duration::from_millis(200));
             run.until(|tally| tally.crowd.losses.contains_key(name)).await;

@@ -152,7 +152,7 @@ impl Decoder {
     ///
     /// # Errors
     /// When a length is impossible or over the limit; then and from then on.
-    pub fn next(&mut self) -> Result<Option<&[u8]>, FrameError> {
+    pub fn next_body(&mut self) -> Result<Option<&[u8]>, FrameError> {
         let Some((skipped, body, ending)) = self.measure()? else {
             self.forget_taken();
             return Ok(None);
@@ -224,7 +224,7 @@ mod tests {
     fn decode(decoder: &mut Decoder, bytes: &[u8]) -> Result<Vec<Vec<u8>>, FrameError> {
         decoder.feed(bytes);
         let mut bodies = Vec::new();
-        while let Some(body) = decoder.next()? {
+        while let Some(body) = decoder.next_body()? {
             bodies.push(body.to_vec());
         }
         Ok(bodies)

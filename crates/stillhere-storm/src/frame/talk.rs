@@ -127,7 +127,7 @@ impl Wire {
 
     /// The body of the next frame that came whole.
     pub(crate) fn next(&mut self) -> Result<Option<&[u8]>, Lost> {
-        self.decoder.next().map_err(|_| Lost::BadFrame)
+        self.decoder.next_body().map_err(|_| Lost::BadFrame)
     }
 
     /// Waits for the next frame, and sends meanwhile what is unsent.

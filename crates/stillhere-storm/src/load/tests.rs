@@ -87,7 +87,7 @@ async fn gateway(mut stream: TcpStream, told: Rc<RefCell<Vec<Value>>>) {
     let (mut decoder, mut has_account, mut bytes) = (Decoder::new(v1::FRAMING), false, [0; 4096]);
     loop {
         let mut out = Vec::new();
-        while let Some(body) = decoder.next().unwrap() {
+        while let Some(body) = decoder.next_body().unwrap() {
             let asked = if body.is_empty() { Value::Null } else { serde_json::from_slice(body).unwrap() };
             told.borrow_mut().push(asked.clone());
             let (op, id) = (asked["op"].as_str().unwrap_or_default(), &asked["id"]);
@@ -247,6 +247,64 @@ async fn closed_a_stall_is_seen_by_one() {
     local(async {
         let latencies = stalled(true).await;
         assert!((1..=3).contains(&above(&latencies, 100_000)), "{latencies:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn closed_a_connection_asks_one_thing_at_a_time() {
+    local(async {
+        let most = Rc::new(Cell::new(0));
+        let seen = most.clone();
+        let target = server(move |mut stream, _| {
+            let seen = seen.clone();
+            async move {
+                let mut bytes = [0; 4096];
+                while let Ok(count @ 1..) = stream.read(&mut bytes).await {
+                    let lines = bytes[..count].iter().filter(|&&byte| byte == b'\n').count();
+                    seen.set(seen.get().max(lines));
+                    pause(Duration::from_millis(5)).await;
+                    stream.write_all(&b"re it\n".repeat(lines)).await.unwrap();
+                }
+            }
+        });
+        let run = start(closed(plan(Asked::Frame, 2, &[(5000.0, 5000.0, REST)])), target.await);
+        run.until(|load| load.answered >= 50).await;
+        assert_eq!(most.get(), 1);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn what_the_storm_sends_late_counts_from_when_it_was_due() {
+    local(async {
+        let run = start(plan(Asked::Frame, 2, &[(100.0, 100.0, REST)]), server(answers).await);
+        run.until(|load| load.answered >= 3).await;
+        // Nothing runs on this thread for a while.
+        let (_open, nothing) = std::sync::mpsc::channel::<()>();
+        assert!(nothing.recv_timeout(Duration::from_millis(400)).is_err());
+        let latencies = run.until(|load| load.answered >= 43).await.latency_us;
+        assert!(latencies.max() >= Some(380_000) && above(&latencies, 200_000) >= 18, "{latencies:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_free_connection_waits_since_it_was_due() {
+    local(async {
+        let target = server(async |stream, _| {
+            let decide = async |_: &str| {
+                pause(Duration::from_millis(100)).await;
+                Does::Answers
+            };
+            echo(stream, decide).await;
+        });
+        // Two at a time take 100 ms each: of twenty that are due at once the last two wait for a second.
+        let steps = [(2000.0, 2000.0, Duration::from_millis(10)), (0.0, 0.0, REST)];
+        let greeted = Plan { frame: plan(Asked::Frame, 2, &steps).frame, ..plan(Asked::Connect, 2, &steps) };
+        let load = start(greeted, target.await).until(|load| load.answered == 20).await;
+        let (shortest, longest) = (load.latency_us.quantile(0.0), load.latency_us.max());
+        assert!(shortest < Some(400_000) && longest >= Some(985_000), "{shortest:?} {longest:?}");
     })
     .await;
 }
