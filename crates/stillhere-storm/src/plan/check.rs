@@ -351,9 +351,6 @@ fn check_frame(frame: &Frame, plan: &Plan, faults: &mut Faults) {
     });
     let hello = frame.hello.iter().map(|exchange| ("frame.hello", exchange));
     for (key, exchange) in hello.chain([("frame.beat", &frame.beat)]) {
-        faults.when(exchange.payload.len() > frame.max as usize, key, || {
-            format!("the payload is longer than max, {}: make one fit the other", show_size(frame.max.into()))
-        });
         let Some(reply) = &exchange.reply else { continue };
         if let Err(error) = regex_lite::Regex::new(reply) {
             faults.add(key, format!("reply is no regular expression ({}): mend it", quoted(&error.to_string())));

@@ -341,7 +341,6 @@ fn what_is_wrong_is_told_with_its_line_and_what_to_write() {
             "there is no length that could count itself",
         ),
         (frame("beat = { payload = \"a\", reply = \"(\" }"), "reply is no regular expression"),
-        (frame("max = \"2B\"\nbeat = { payload = \"abc\" }"), "the payload is longer than max, 2B"),
         (frame(&format!("{beat}\n[load]")), "a load waits for answers"),
         // What nothing would measure.
         (
