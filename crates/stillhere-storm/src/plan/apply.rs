@@ -123,7 +123,7 @@ impl Plan {
         }
         crowd.count = count;
         // Whoever asks for ten times the clients doesn't ask for ten times as many at once.
-        self.time.ramp = self.time.ramp.max(file::ramp_of(count.min(super::CROWD_MAX)));
+        self.time.ramp = self.time.ramp.max(file::ramp_of(count));
     }
 
     /// Sets how long `during` is, and makes the load's steps fit.

@@ -215,9 +215,6 @@ fn check_crowd(crowd: &Crowd, frame: Option<&Frame>, faults: &mut Faults) {
         faults.span(key, every, (INTERVAL.0, PHASE_MAX));
     }
     faults.rate("crowd.newcomers", crowd.newcomers_per_second, NEWCOMERS_MAX);
-    faults.when(crowd.mode == Mode::Legacy && crowd.newcomers_per_second > 0.0, "crowd.newcomers", || {
-        "a legacy client isn't told whether it was let in: write 0".to_owned()
-    });
 }
 
 fn check_attack(nth: usize, attack: &Attack, plan: &Plan, faults: &mut Faults) {
@@ -241,7 +238,7 @@ fn check_attack(nth: usize, attack: &Attack, plan: &Plan, faults: &mut Faults) {
     }
     faults.size(&key("size"), attack.size);
     let most = SIZES_MAX / u64::from(attack.size.max(1));
-    faults.when(u64::from(attack.count) > most, &key("size"), || {
+    faults.when(attack.size <= SIZE_MAX && u64::from(attack.count) > most, &key("size"), || {
         format!("{} attackers would keep more than 1GiB ready: make it smaller, or count {most} at most", attack.count)
     });
     faults.span(&key("interval"), attack.interval, (V1_INTERVAL_MIN, INTERVAL.1));
@@ -256,7 +253,8 @@ fn check_load(load: &Load, plan: &Plan, faults: &mut Faults) {
     faults.when(load.what != Asked::Frame && is_framed, "load.what", || {
         "beside a section [frame] write \"frame\", or leave [frame] out if the target is a stillhere".to_owned()
     });
-    faults.within("load.steps", load.steps.len() as u64, (1, STEPS_MAX as u64));
+    let steps = load.steps.len();
+    faults.when(!(1..=STEPS_MAX).contains(&steps), "load.steps", || format!("write 1 to {STEPS_MAX} steps"));
     let bad = |step: &&super::Step| {
         let fits = |rate: f64| (0.0..=RATE_MAX).contains(&rate);
         !fits(step.from) || !fits(step.to) || step.lasts.is_zero()
@@ -264,7 +262,7 @@ fn check_load(load: &Load, plan: &Plan, faults: &mut Faults) {
     faults.when(load.steps.iter().any(|step| bad(&step)), "load.steps", || {
         format!("each step goes from \"0/s\" to \"{RATE_MAX}/s\" and lasts longer than nothing")
     });
-    let is_nothing = load.steps.iter().all(|step| step.from == 0.0 && step.to == 0.0);
+    let is_nothing = steps > 0 && load.steps.iter().all(|step| step.from == 0.0 && step.to == 0.0);
     faults.when(is_nothing, "load.steps", || "nothing is ever asked: write a rate above 0/s".to_owned());
     let lasts = load.steps.iter().fold(Duration::ZERO, |sum, step| sum.saturating_add(step.lasts));
     faults.when(lasts > plan.time.during, "load.steps", || {
@@ -353,9 +351,6 @@ fn check_frame(frame: &Frame, plan: &Plan, faults: &mut Faults) {
     });
     let hello = frame.hello.iter().map(|exchange| ("frame.hello", exchange));
     for (key, exchange) in hello.chain([("frame.beat", &frame.beat)]) {
-        faults.when(exchange.payload.len() > frame.max as usize, key, || {
-            format!("the payload is longer than max, {}: make one fit the other", show_size(frame.max.into()))
-        });
         let Some(reply) = &exchange.reply else { continue };
         if let Err(error) = regex_lite::Regex::new(reply) {
             faults.add(key, format!("reply is no regular expression ({}): mend it", quoted(&error.to_string())));
@@ -380,8 +375,10 @@ fn thresholds(plan: &Plan, faults: &mut Faults) {
         let hasty = plan.attacks.iter().find_map(patience).filter(|_| threshold.figure == "overdue");
         if let Some((name, least)) = hasty {
             let least = show_span(*least);
-            let says = format!("a sound server takes until then to end `{name}`: write \"{least}\" or more");
-            faults.add("time.during", says);
+            faults.add(
+                "time.during",
+                format!("before {least} `overdue` tells nothing of `{name}`: write \"{least}\" or more"),
+            );
         }
     }
 }
@@ -396,16 +393,23 @@ pub(super) fn lacks(plan: &Plan, figure: &str) -> Option<&'static str> {
     if is_in(&["tries", "overdue"]) {
         return plan.attacks.is_empty().then_some("there is no [[attack]]");
     }
-    let is_round_trip = is_in(&["p50", "p90", "p99", "p99.9", "max"])
-        || figure.starts_with("before.")
-        || figure.starts_with("after.")
-        || figure.ends_with("_ratio");
-    let needs_before = figure.starts_with("before.") || figure.ends_with("_ratio") || (of_target && figure != "cpu");
-    if needs_before && plan.time.before.is_zero() {
-        return Some("there is nothing to compare with: write before = \"10s\" in [time]");
+    let (is_before, is_after) = (figure.starts_with("before."), figure.starts_with("after."));
+    let is_ratio = figure.ends_with("_ratio");
+    let is_round_trip = is_before || is_after || is_ratio || is_in(&["p50", "p90", "p99", "p99.9", "max"]);
+    let time = &plan.time;
+    // In each phase that is looked at every client has to beat once.
+    let least = plan.crowd.as_ref().filter(|_| is_round_trip).map_or(Duration::ZERO, |crowd| crowd.interval);
+    let needs_before = is_before || is_ratio || (of_target && figure != "cpu");
+    if needs_before && (time.before.is_zero() || time.before < least) {
+        return Some(
+            "there is no time before to compare with: write before = \"10s\", or an interval or more, in [time]",
+        );
     }
-    if figure.starts_with("after.") && plan.time.after.is_zero() {
-        return Some("there is no time after: write after = \"10s\" in [time]");
+    if is_after && (time.after.is_zero() || time.after < least) {
+        return Some("there is no time after: write after = \"10s\", or an interval or more, in [time]");
+    }
+    if time.during < least {
+        return Some("nobody beats while `during` lasts: write an interval or more in [time]");
     }
     if figure == "files_left" && plan.time.after < Duration::from_secs(6) {
         return Some("it is counted five seconds after the attack: write after = \"10s\" in [time]");
@@ -429,7 +433,12 @@ pub(super) fn lacks(plan: &Plan, figure: &str) -> Option<&'static str> {
         _ if is_round_trip && !is_answered => {
             Some("the crowd's beats aren't answered; only v1 and a [frame] with a reply are")
         }
-        "false_leaves" if crowd.mode != Mode::V1 => Some("only v1 clients are told: write mode = \"v1\" in [crowd]"),
+        // Of legacy clients the target's metrics tell, among those of everybody else.
+        "false_leaves"
+            if crowd.mode == Mode::Frame || (crowd.mode == Mode::Legacy && plan.target.metrics.is_none()) =>
+        {
+            Some("only v1 clients are told: write mode = \"v1\" in [crowd], or for legacy ones metrics in [target]")
+        }
         "messages_lost" | "messages_doubled" | "unsaid" | "say_p99" if !is_said => {
             Some("nobody says anything: write rooms and say_every in [crowd]")
         }

@@ -13,8 +13,8 @@ use toml::de::{DeArray, DeTable, DeValue};
 use super::section::{Page, Section, bytes, count, duration, number, or_false, per_second, switch, text, whole, word};
 use super::value::{self, quoted};
 use super::{
-    Asked, Attack, Crowd, Exchange, Frame, Length, Load, Mode, Plan, PlanError, Search, Sought, Source, Step, Target,
-    Times, builtin, check, threshold,
+    Asked, Attack, CROWD_MAX, Crowd, Exchange, Frame, Length, Load, Mode, Plan, PlanError, Search, Sought, Source,
+    Step, Target, Times, builtin, check, threshold,
 };
 
 /// Where a stillhere on this machine listens.
@@ -90,9 +90,15 @@ impl Source {
 pub fn parse(text: &str, name: &str) -> Result<Plan, PlanError> {
     let mut page = Page::new(name, text);
     let (table, errors) = DeTable::parse_recoverable(text);
+    let mut last = 0;
     for error in &errors {
         let at = error.span().map_or(0, |span| span.start);
-        let line = text.lines().nth(page.line(at) - 1).unwrap_or_default().trim();
+        let number = page.line(at);
+        // What follows on a line that is broken already is broken by that.
+        if std::mem::replace(&mut last, number) == number {
+            continue;
+        }
+        let line = text.lines().nth(number - 1).unwrap_or_default().trim();
         let what = error.message().split(", expected").next().unwrap_or_default();
         page.fault(at, format!("`{}`: this is not TOML: {}", quoted(line), quoted(what)));
     }
@@ -116,9 +122,9 @@ fn plan<'t>(page: &mut Page<'_>, table: &'t DeTable<'t>, file: &str) -> Plan {
     let target = target(&mut top);
     let frame = section(&mut top, "frame").map(|table| read_frame(&mut top, table));
     let crowd = crowd(&mut top, frame.is_some());
-    let mut time = times(&mut top, crowd.as_ref().map_or(0, |crowd| crowd.count));
+    let time = times(&mut top, crowd.as_ref().map_or(0, |crowd| crowd.count));
     let attacks = attacks(&mut top);
-    let load = section(&mut top, "load").map(|table| read_load(&mut top, table, frame.is_some(), &mut time));
+    let load = section(&mut top, "load").map(|table| read_load(&mut top, table, frame.is_some(), &time));
     let search = section(&mut top, "search").map(|table| read_search(&mut top, table));
     top.end();
     let mut plan =
@@ -191,7 +197,7 @@ fn times(top: &mut Section<'_, '_, '_>, crowd: u32) -> Times {
 /// How long a crowd takes to come in if nobody says: two seconds for each begun thousand, which every target's backlog
 /// bears.
 pub(super) fn ramp_of(crowd: u32) -> Duration {
-    Duration::from_secs(2 * u64::from(crowd.div_ceil(1000).max(1)))
+    Duration::from_secs(2 * u64::from(crowd.min(CROWD_MAX).div_ceil(1000).max(1)))
 }
 
 fn crowd(top: &mut Section<'_, '_, '_>, is_framed: bool) -> Option<Crowd> {
@@ -212,8 +218,7 @@ fn crowd(top: &mut Section<'_, '_, '_>, is_framed: bool) -> Option<Crowd> {
     let every = |seconds| (rooms > 0).then(|| Duration::from_secs(seconds));
     let say_every = part.value("say_every", or_false(duration)).unwrap_or_else(|| every(5));
     let signal_every = part.value("signal_every", or_false(duration)).unwrap_or_else(|| every(2));
-    let newcomers = if mode == Mode::Legacy { 0.0 } else { 1.0 };
-    let newcomers_per_second = part.value("newcomers", per_second).unwrap_or(newcomers);
+    let newcomers_per_second = part.value("newcomers", per_second).unwrap_or(1.0);
     part.end();
     Some(Crowd { count, mode, interval, rooms, say_every, signal_every, newcomers_per_second })
 }
@@ -240,6 +245,7 @@ fn table_of<'t>(value: &'t Spanned<DeValue<'t>>) -> Option<(usize, &'t DeTable<'
 }
 
 fn attack<'t>(top: &mut Section<'_, '_, 't>, nth: usize, at: usize, table: &'t DeTable<'t>) -> Attack {
+    top.page().note(format!("attack.{nth}"), at, "[[attack]]");
     let mut part = Section::new(top.page(), &format!("attack.{nth}"), "[[attack]]", Some(table));
     let is_named = part.take("name").is_some();
     let name = part.value("name", text).unwrap_or_default();
@@ -255,7 +261,7 @@ fn attack<'t>(top: &mut Section<'_, '_, 't>, nth: usize, at: usize, table: &'t D
     Attack { name, count, rate, size, interval }
 }
 
-fn read_load<'t>(top: &mut Section<'_, '_, 't>, table: &'t DeTable<'t>, is_framed: bool, time: &mut Times) -> Load {
+fn read_load<'t>(top: &mut Section<'_, '_, 't>, table: &'t DeTable<'t>, is_framed: bool, time: &Times) -> Load {
     let mut part = Section::new(top.page(), "load", "[load]", Some(table));
     let what = part.value("what", word(ASKED)).unwrap_or(if is_framed { Asked::Frame } else { Asked::Beat });
     let connections = part.value("connections", count).unwrap_or(100);
@@ -373,4 +379,16 @@ fn exchange<'t>(part: &mut Section<'_, '_, 't>, path: &str, table: &'t DeTable<'
     let reply = inner.value("reply", or_false(text)).flatten();
     inner.end();
     Exchange { payload, reply }
+}
+
+/// All words that a plan knows, for the test of its manual.
+#[cfg(test)]
+pub(super) fn words() -> Vec<&'static str> {
+    let modes = MODES.iter().map(|(word, _)| *word);
+    let asked = ASKED.iter().map(|(word, _)| *word);
+    modes
+        .chain(asked)
+        .chain(SOUGHT.iter().map(|(word, _)| *word))
+        .chain(LENGTHS.iter().map(|(word, _)| *word))
+        .collect()
 }

@@ -35,6 +35,12 @@ impl<'a> Page<'a> {
         self.faults.push((line, says));
     }
 
+    /// Notes where something stands that is no key by itself.
+    pub(super) fn note(&mut self, path: String, offset: usize, written: &str) {
+        let line = self.line(offset);
+        self.written.insert(path, (line, written.to_owned()));
+    }
+
     /// Notes what is wrong with a key, where it stands; if it was left out, where its section begins.
     pub(super) fn place(&mut self, fault: Fault) {
         let Fault { key, says } = fault;
@@ -100,8 +106,9 @@ impl<'p, 'a, 't> Section<'p, 'a, 't> {
         self.asked.push(key);
         let (name, value) = self.table?.iter().find(|(name, _)| name.get_ref() == key)?;
         let path = if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) };
-        let is_section = matches!(value.get_ref(), DeValue::Table(_));
-        let written = if is_section { format!("[{key}]") } else { format!("{key} = {}", self.page.slice(value)) };
+        let slice = self.page.slice(value);
+        let has_heading = matches!(value.get_ref(), DeValue::Table(_)) && !slice.starts_with('{');
+        let written = if has_heading { format!("[{key}]") } else { format!("{key} = {slice}") };
         self.page.written.insert(path, (self.page.line(name.span().start), written));
         Some(value)
     }
@@ -144,7 +151,7 @@ impl<'p, 'a, 't> Section<'p, 'a, 't> {
                 Err(error) => self.page.fault(element.span().start, error.0),
             }
             let line = self.page.line(element.span().start);
-            self.page.written.insert(format!("{key}.{nth}"), (line, written));
+            self.page.written.insert(format!("{key}.{nth}"), (line, quoted(text)));
         }
         Some(list)
     }

@@ -94,13 +94,12 @@ fn bytes(text: &str) -> Option<f64> {
 /// what it was before. An attack must be carried out, and a load be answered. It says nothing of the target's memory,
 /// which can't be seen of every target.
 pub fn promise(plan: &Plan) -> Vec<Threshold> {
-    const V1: &[&str] = &["sessions_lost = 0", "false_leaves = 0", "messages_lost = 0", "messages_doubled = 0"];
-    // Who isn't told of its session can only tell that its link broke.
-    const OTHERS: &[&str] = &["links_lost = 0"];
     let mut texts: Vec<&str> = Vec::new();
     if let Some(crowd) = &plan.crowd {
-        texts.push("missing = 0");
-        texts.extend(if crowd.mode == Mode::V1 { V1 } else { OTHERS });
+        texts.extend(["missing = 0", "sessions_lost = 0"]);
+        if crowd.mode == Mode::V1 {
+            texts.extend(["false_leaves = 0", "messages_lost = 0", "messages_doubled = 0"]);
+        }
         texts.push("newcomers_refused = 0");
     }
     if !plan.attacks.is_empty() {

@@ -100,7 +100,11 @@ pub(super) fn step(text: &str) -> Result<Step, String> {
         [from, "to", to, "for", lasts] => (from, to, lasts),
         _ => return Err("write a step as \"100/s for 10s\" or \"100/s to 1000/s for 30s\"".to_owned()),
     };
-    Ok(Step { from: rate(from)?, to: rate(to)?, lasts: span(lasts)? })
+    let lasts = span(lasts)?;
+    if lasts.is_zero() {
+        return Err("a step lasts longer than nothing: write \"1ms\" or more".to_owned());
+    }
+    Ok(Step { from: rate(from)?, to: rate(to)?, lasts })
 }
 
 /// A number without sign, exponent or unit.
