@@ -24,7 +24,7 @@ use super::{ANSWER_TIME, ConsentError, Wants};
 use crate::plan::{ATTACKERS_MAX, CROWD_MAX};
 
 /// The longest consent: nobody forgets one for longer.
-pub const LASTS_MAX: Duration = Duration::from_secs(24 * 3600);
+pub(super) const LASTS_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Connections at once; a storm has one for a moment.
 const OPEN_MAX: usize = 16;
 /// Questions of one address have this between them.

@@ -43,11 +43,13 @@ pub(super) fn connects() -> io::Result<f64> {
     let accepting = thread::spawn(move || {
         // The last one says so by a byte.
         loop {
-            match listener.accept() {
-                Ok((mut stream, _)) if stream.read(&mut [0]).is_ok_and(|count| count > 0) => return,
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            let mut stream = match listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(_) => return,
+            };
+            if stream.read(&mut [0]).is_ok_and(|count| count > 0) {
+                return;
             }
         }
     });

@@ -44,7 +44,7 @@ fn files() -> (Option<u64>, Option<u64>) {
     (None, None)
 }
 
-/// How many there are in `32768	60999`.
+/// How many there are from the first to the last, as in `32768 60999`.
 fn ports(range: &str) -> Option<u64> {
     let mut ends = range.split_whitespace().map_while(|end| end.parse::<u64>().ok());
     let (first, last) = (ends.next()?, ends.next()?);
