@@ -101,3 +101,6 @@ async fn measure_lag(common: Rc<Common>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
