@@ -251,6 +251,19 @@ fn where_it_takes_accounts_a_few_are_made_and_shared() {
 }
 
 #[test]
+fn where_nobody_may_talk_everything_is_unsaid() {
+    check(async {
+        let (server, target) = Server::open().await;
+        server.wants_accounts.set(true);
+        server.refuses_accounts.set(true);
+        let run = Run::begin(talkers(2), target);
+        run.until(|seen| seen.unsaid >= 10).await;
+        let seen = run.end().await;
+        assert_eq!((seen.said, seen.messages, seen.alive), (0, 0, 2));
+    });
+}
+
+#[test]
 fn beats_that_are_due_while_the_target_stalls_count_with_their_waiting() {
     check(async {
         let (server, target) = Server::open().await;
@@ -337,6 +350,6 @@ fn beats_under_way_when_a_link_is_lost_are_unanswered() {
         run.until(|seen| seen.sent >= 2).await;
         server.end("storm-0", None);
         run.until(|seen| seen.losses.contains_key("disconnected")).await;
-        assert_eq!(run.look(|seen| (seen.sent, seen.answered, seen.unanswered)), (2, 0, 2));
+        assert!(run.look(|seen| seen.answered == 0 && seen.unanswered == seen.sent), "every beat was under way");
     });
 }

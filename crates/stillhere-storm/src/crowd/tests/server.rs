@@ -20,6 +20,8 @@ pub(super) struct Server {
     pub(super) refuses_newcomers: Cell<bool>,
     /// Who isn't a user by an account can't join.
     pub(super) wants_accounts: Cell<bool>,
+    /// And nobody can make one.
+    pub(super) refuses_accounts: Cell<bool>,
     /// What a resume is answered with: nothing for yes, or why not.
     pub(super) broken: Cell<Option<&'static str>>,
     /// Beats aren't answered until this is false again.
@@ -119,6 +121,9 @@ impl Server {
                 }
                 reply
             }
+            Some("register") if self.refuses_accounts.get() => {
+                json!({"op": "error", "re": re, "code": 1109, "name": "n", "message": "m", "temporary": false})
+            }
             Some("register") => {
                 self.accounts.set(self.accounts.get() + 1);
                 json!({"op": "ok", "re": re, "user": said["user"], "token": said["user"]})
@@ -133,6 +138,9 @@ impl Server {
             Some("join") => {
                 self.set_in(id, true);
                 json!({"op": "ok", "re": re, "room": said["room"], "head": self.head.get()})
+            }
+            Some("say") if !self.links.borrow()[&id].is_in => {
+                json!({"op": "error", "re": re, "code": 1301, "name": "n", "message": "m", "temporary": false})
             }
             Some("say") => return self.say(id, said),
             Some("signal") => {
