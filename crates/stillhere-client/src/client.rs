@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::pending;
 use std::time::Duration;
 
 use stillhere_core::peer::{LinkRequest, Mode, Peer, PeerCommand, PeerEvent, PeerInput, PeerOutputs};
@@ -17,6 +16,8 @@ use crate::{Builder, ConnectError, Event, Target};
 /// While more than this is unsent the client reads nothing, so a server that asks without listening can't make it
 /// grow; if that lasts, the zombie rule ends it.
 const UNSENT_MAX: usize = 64 * 1024;
+/// Beyond this there is nothing to wake for: a century, which every clock can add.
+const SLEEP_US_MAX: u64 = 100 * 365 * 24 * 3600 * 1_000_000;
 /// How long a goodbye waits until the server has read it and closed its side.
 const GOODBYE_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -171,11 +172,11 @@ impl Client {
             _ => Interest::WRITABLE,
         };
         let deadline = self.peer.next_deadline();
-        let origin = self.origin;
+        let wake = self.origin + Duration::from_micros(deadline.as_micros().min(SLEEP_US_MAX));
         let ready = tokio::select! {
             biased;
             ready = self.link.ready(interest) => Some(ready),
-            () = wake(origin, deadline) => None,
+            () = sleep_until(wake), if deadline != Time::NEVER => None,
         };
         match ready {
             None => self.handle(PeerInput::Tick),
@@ -282,13 +283,5 @@ fn outcome(event: &PeerEvent, mode: Mode) -> Option<Result<(), ConnectError>> {
         | PeerEvent::Reply { .. }
         | PeerEvent::Recovery(_)
         | PeerEvent::Reconnecting { .. } => None,
-    }
-}
-
-/// Sleeps until `deadline` on a clock that began at `origin`.
-async fn wake(origin: Instant, deadline: Time) {
-    match deadline {
-        Time::NEVER => pending().await,
-        deadline => sleep_until(origin + Duration::from_micros(deadline.as_micros())).await,
     }
 }

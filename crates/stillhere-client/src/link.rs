@@ -38,20 +38,17 @@ pub(crate) enum Ready {
 
 impl Link {
     pub(crate) fn opening(target: &Target) -> Link {
-        let target = target.clone();
-        Link::Opening(Box::pin(async move {
-            let (stream, secret) = match target {
-                Target::Name(name) => (TcpStream::connect(&*name).await?, None),
-                Target::Addresses(addresses) => (TcpStream::connect(&*addresses).await?, None),
-                Target::Secret(target) => {
-                    let (name, tls) = &*target;
-                    let stream = TcpStream::connect(&**name).await?;
-                    let (secret, stream) = tls.shake_hands(stream, name).await?;
-                    (stream, Some(secret))
-                }
-            };
-            Ok(Opened { stream, secret })
-        }))
+        // A box for each kind: thousands may be opening at once, and one for all would be as large as the largest.
+        Link::Opening(match target.clone() {
+            Target::Name(name) => Box::pin(async move { plain(TcpStream::connect(&*name).await) }),
+            Target::Addresses(addresses) => Box::pin(async move { plain(TcpStream::connect(&*addresses).await) }),
+            Target::Secret(target) => Box::pin(async move {
+                let (name, tls) = &*target;
+                let stream = TcpStream::connect(&**name).await?;
+                let (secret, stream) = tls.shake_hands(stream, name).await?;
+                Ok(Opened { stream, secret: Some(secret) })
+            }),
+        })
     }
 
     /// Waits until something can be done. Cancelling it loses nothing.
@@ -141,6 +138,10 @@ impl Link {
         }
         Ok(())
     }
+}
+
+fn plain(connected: io::Result<TcpStream>) -> io::Result<Opened> {
+    connected.map(|stream| Opened { stream, secret: None })
 }
 
 /// Prepares a fresh connection. A connect to a closed local port can, by accident, meet itself; that is no server.

@@ -346,8 +346,7 @@ impl Chat {
         let Some(index) = self.requests.iter().position(|it| it.ticket.0 == id && it.is_sent) else {
             return answer.map(drop);
         };
-        let pending = self.requests.remove(index);
-        self.bytes -= pending.body.len();
+        let pending = self.take(index);
         match answer {
             Ok(body) => {
                 self.served(pending.kind, body);
@@ -357,6 +356,16 @@ impl Chat {
         }
         self.go_on(line);
         Ok(())
+    }
+
+    /// Takes a request that is over from those under way; without any they need no memory.
+    fn take(&mut self, index: usize) -> Pending {
+        let pending = self.requests.remove(index);
+        self.bytes -= pending.body.len();
+        if self.requests.is_empty() {
+            self.requests = Vec::new();
+        }
+        pending
     }
 
     /// What a served request of the application changes here.
@@ -467,8 +476,7 @@ impl Chat {
         let (true, Some(mid)) = (is_own && is_new, message.mid.as_deref()) else { return is_new };
         let said = |pending: &Pending| matches!(&pending.kind, Kind::Say { at: there, mid: Some(said) } if *there == at && **said == *mid);
         let Some(index) = self.requests.iter().position(said) else { return is_new };
-        let pending = self.requests.remove(index);
-        self.bytes -= pending.body.len();
+        let pending = self.take(index);
         let (seq, time_ms) = (message.seq, message.time_ms);
         let body = format!(r#"{{"op":"ok","re":{},"seq":{seq},"time_ms":{time_ms}}}"#, pending.ticket.0);
         line.event(PeerEvent::Reply { ticket: pending.ticket, result: Ok(body.into()) });

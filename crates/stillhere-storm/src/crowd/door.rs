@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::common::Common;
+use super::talk::room_name;
 use crate::plan::Crowd;
 
 /// Sessions that share an account. A user may open 60 links a minute by default; with so few, a crowd may lose all of
@@ -115,19 +116,27 @@ fn sharers(say_every: Option<Duration>) -> u32 {
     (fitting.min(f64::from(SESSIONS_MAX)) as u32).max(1)
 }
 
+/// What it takes to talk.
+enum Takes {
+    /// Nothing, or nothing helps.
+    Only(Pass),
+    /// An account.
+    Account,
+}
+
 /// Finds out how members may talk, and makes the accounts if it takes them. Ends when all is known.
 pub(super) async fn open(common: Rc<Common>) {
-    let pass = loop {
+    let takes = loop {
         match try_without_account(&common).await {
-            Pass::Wait => sleep(REST).await,
-            known => break known,
+            Some(takes) => break takes,
+            None => sleep(REST).await,
         }
     };
     let door = &common.door;
-    let Pass::Token(_) = pass else {
+    if let Takes::Only(pass) = takes {
         *door.pass.borrow_mut() = pass;
         return;
-    };
+    }
     *door.accounts.borrow_mut() = vec![Pass::Wait; door.members.div_ceil(door.sharers) as usize];
     let mut makers = JoinSet::new();
     for _ in 0..MAKERS {
@@ -136,22 +145,21 @@ pub(super) async fn open(common: Rc<Common>) {
     while makers.join_next().await.is_some() {}
 }
 
-/// What holds for all. A token without text means that it takes accounts.
-async fn try_without_account(common: &Common) -> Pass {
+/// Tries to join a room as nobody; `None` if that can't be told now.
+async fn try_without_account(common: &Common) -> Option<Takes> {
     let builder = Client::builder().name("storm").user("storm-door");
-    let Ok(Ok(mut client)) = timeout(PATIENCE, builder.connect(common.target)).await else { return Pass::Wait };
-    let joined = timeout(PATIENCE, client.join(&super::talk::room_name(0), None)).await;
-    let pass = match joined {
-        Ok(Ok(_)) => Pass::Free,
-        Ok(Err(CallError::Failed(failed))) => match *failed {
-            Failed::Refused(refused) if refused.code == ErrorCode::LOGIN_FIRST.number => Pass::Token("".into()),
-            Failed::Refused(refused) if !refused.temporary => Pass::Shut,
-            _ => Pass::Wait,
-        },
-        Ok(Err(CallError::Behind(_))) | Err(_) => Pass::Wait,
-    };
+    let mut client = timeout(PATIENCE, builder.connect(common.target)).await.ok()?.ok()?;
+    let joined = timeout(PATIENCE, client.join(&room_name(0), None)).await;
     client.bye().await;
-    pass
+    match joined.ok()? {
+        Ok(_) => Some(Takes::Only(Pass::Free)),
+        Err(CallError::Failed(failed)) => match *failed {
+            Failed::Refused(refused) if refused.code == ErrorCode::LOGIN_FIRST.number => Some(Takes::Account),
+            Failed::Refused(refused) if !refused.temporary => Some(Takes::Only(Pass::Shut)),
+            _ => None,
+        },
+        Err(CallError::Behind(_)) => None,
+    }
 }
 
 /// Makes one account after the other until there are enough.

@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 use std::future::pending;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use stillhere_client::{Client, Continuity, Loss, PeerEvent, Stop};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Sleep;
 
 use super::common::{Common, Standing, micros};
-use super::talk::{Sign, Talk, wake_at};
+use super::talk::{Sign, Talk};
 use crate::plan::Mode;
 
 /// A timer of the runtime fires up to two milliseconds late, by its grain and the kernel's; a beat that is sent within
@@ -29,22 +30,21 @@ pub(super) async fn life(index: u32, common: Rc<Common>) {
         Mode::V1 | Mode::Frame => builder.name("storm").user(format!("storm-{index}")),
     };
     // Only a label that is too long or a missing seed could refuse it.
-    let Ok(client) = builder.start(common.target) else { return };
+    let Ok(mut client) = builder.start(common.target) else { return };
     let mut member = Member {
         index,
         is_legacy: crowd.mode == Mode::Legacy,
         is_suspect: false,
-        fresh_detect: Duration::ZERO,
+        fresh_detect_ms: 0,
         late: VecDeque::new(),
         talk: (crowd.rooms > 0 && crowd.mode == Mode::V1).then(|| Box::new(Talk::new())),
     };
-    if let Some(client) = member.stay(client, &common).await {
-        if member.is_legacy {
-            // The tutorial's client never says goodbye.
-            client.hang_up().await;
-        } else {
-            client.bye().await;
-        }
+    member.stay(&mut client, &common).await;
+    // Boxed: a goodbye is short and needs more room than the life before it.
+    match member.is_legacy {
+        // The tutorial's client never says goodbye.
+        true => Box::pin(client.hang_up()).await,
+        false => Box::pin(client.bye()).await,
     }
 }
 
@@ -53,38 +53,39 @@ struct Member {
     is_legacy: bool,
     /// It got a digest, and the next beat will tell why.
     is_suspect: bool,
-    /// How long a session that has just begun, or is on leave, may be silent.
-    fresh_detect: Duration,
+    /// How long a session that has just begun, or is on leave, may be silent, in milliseconds.
+    fresh_detect_ms: u32,
     /// Of each beat that isn't answered, in order: how late it was sent, in microseconds.
     late: VecDeque<u32>,
     talk: Option<Box<Talk>>,
 }
 
 impl Member {
-    /// Lives until the crowd is over; `None` if it was told to stay away before.
-    async fn stay(&mut self, mut client: Client, common: &Common) -> Option<Client> {
+    /// Lives until the crowd is over, or the client was told to stay away.
+    async fn stay(&mut self, client: &mut Client, common: &Common) {
         let over = common.over.notified();
         tokio::pin!(over);
         if common.is_closed() {
             // It was spawned in the last moment and hasn't been woken with the others.
-            return Some(client);
+            return;
         }
         loop {
-            let wake = self.talk.as_ref().and_then(|talk| wake_at(talk.due(self.index, common), common));
+            let alarm = self.talk.as_mut().and_then(|talk| talk.alarm(self.index, common));
             tokio::select! {
                 biased;
-                () = &mut over => return Some(client),
+                () = &mut over => return,
                 event = client.next_peer_event() => {
-                    self.hear(&event?, common);
+                    let Some(event) = event else { return };
+                    self.hear(&event, common);
                     while let Some(event) = client.take_peer_event() {
                         self.hear(&event, common);
                     }
                 }
-                () = wake_up(wake) => {}
+                () = ring(alarm) => {}
             }
             if let Some(talk) = &mut self.talk {
                 talk.count_repeated(client.repeated(), common);
-                talk.act(self.index, &mut client, common);
+                talk.act(self.index, client, common);
             }
         }
     }
@@ -94,7 +95,7 @@ impl Member {
             PeerEvent::Linked { .. } if self.is_legacy => common.stand(self.index, Standing::Alive),
             PeerEvent::Linked { .. } => {}
             PeerEvent::Welcomed(welcomed) => {
-                self.fresh_detect = welcomed.detect;
+                self.fresh_detect_ms = millis(welcomed.detect);
                 self.came_in(&welcomed.continuity, common);
                 if let Some(talk) = &mut self.talk {
                     talk.welcomed(welcomed);
@@ -176,11 +177,11 @@ impl Member {
             tally.crowd.answered += 1;
             tally.crowd.rtt_us.record(micros(rtt).saturating_add(late));
         });
-        let Some(detect) = detect else { return };
+        let Some(detect_ms) = detect.map(millis) else { return };
         // On leave a session has a fresh one's patience until it has earned to be alive; then it has more.
-        if std::mem::take(&mut self.is_suspect) && detect <= self.fresh_detect {
+        if std::mem::take(&mut self.is_suspect) && detect_ms <= self.fresh_detect_ms {
             common.put_on_leave(self.index);
-        } else if detect > self.fresh_detect && common.standing(self.index) == Standing::Leave {
+        } else if detect_ms > self.fresh_detect_ms && common.standing(self.index) == Standing::Leave {
             common.stand(self.index, Standing::Alive);
         }
     }
@@ -215,11 +216,15 @@ impl Member {
     }
 }
 
-async fn wake_up(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
+async fn ring(alarm: Option<Pin<&mut Sleep>>) {
+    match alarm {
+        Some(alarm) => alarm.await,
         None => pending().await,
     }
+}
+
+fn millis(span: Duration) -> u32 {
+    u32::try_from(span.as_millis()).unwrap_or(u32::MAX)
 }
 
 /// What samples call it.
@@ -232,5 +237,18 @@ fn word(loss: &Loss) -> &'static str {
         Loss::HelloRefused => "hello refused",
         Loss::Zombie => "zombie",
         Loss::Malformed(_) => "malformed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::crowd::tests::{common, crowd};
+
+    #[test]
+    fn a_member_fits_into_a_kibibyte_with_its_task() {
+        // The task around it has 104 bytes, and comes in steps of 128.
+        let size = size_of_val(&life(0, common(crowd(1))));
+        assert!(size <= 1024 - 104, "{size} bytes");
     }
 }

@@ -49,10 +49,10 @@ pub(crate) async fn run(
     tally: Arc<Mutex<Tally>>,
 ) {
     let Some(crowd) = plan.crowd.clone() else { return };
-    match crowd.mode {
-        Mode::V1 | Mode::Legacy => {}
-        // Members and newcomers of somebody else's protocol are `foreign`'s; the ramp and the ticker are these.
-        Mode::Frame => return,
+    if crowd.mode == Mode::Frame {
+        // FOREIGN: who speaks somebody else's protocol is `foreign::member` in the ramp below, and
+        // `foreign::newcomer` in `newcomers::newcomer`; lag and ramp are the same.
+        return;
     }
     let ramp = Ramp { count: crowd.count, per: plan.time.ramp };
     let common = Rc::new(Common::new(crowd, plan.seed, target, tally));
@@ -103,3 +103,6 @@ async fn measure_lag(common: Rc<Common>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::pin::Pin;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -14,7 +15,7 @@ use stillhere_client::{Client, Failed, Recovery, Request, Ticket, Welcomed};
 use stillhere_core::close::Cause;
 use stillhere_core::detector::Status;
 use stillhere_core::wire::error::ErrorCode;
-use tokio::time::Instant;
+use tokio::time::{Sleep, sleep_until};
 
 use super::common::{Common, Standing, micros};
 use super::door::Pass;
@@ -52,6 +53,8 @@ pub(super) struct Talk {
     under_way: VecDeque<(Ticket, u64)>,
     /// What the client had counted of repeated messages.
     repeated: u64,
+    /// The timer, and when it rings.
+    alarm: Option<(u64, Pin<Box<Sleep>>)>,
 }
 
 /// How far it is.
@@ -116,11 +119,27 @@ impl Talk {
             said: 0,
             under_way: VecDeque::new(),
             repeated: 0,
+            alarm: None,
         }
     }
 
-    /// When [`Talk::act`] is to be called, on the crowd's clock; `None` while there is nothing to wait for.
-    pub(super) fn due(&self, index: u32, common: &Common) -> Option<u64> {
+    /// Rings when [`Talk::act`] is to be called; `None` while there is nothing to wait for. It is kept from one time to
+    /// the next, since it is waited for with every event.
+    pub(super) fn alarm(&mut self, index: u32, common: &Common) -> Option<Pin<&mut Sleep>> {
+        let due = self.due(index, common)?;
+        match &mut self.alarm {
+            Some((at, _)) if *at == due => {}
+            Some((at, sleep)) => {
+                *at = due;
+                sleep.as_mut().reset(common.instant(due));
+            }
+            None => self.alarm = Some((due, Box::pin(sleep_until(common.instant(due))))),
+        }
+        self.alarm.as_mut().map(|(_, sleep)| sleep.as_mut())
+    }
+
+    /// When something is due, on the crowd's clock.
+    fn due(&self, index: u32, common: &Common) -> Option<u64> {
         if common.is_hushed() {
             return None;
         }
@@ -341,9 +360,4 @@ fn someone_on_leave(push: &Push<'_>, common: &Common) {
 
 fn read(body: &str) -> Answer {
     serde_json::from_str(body).unwrap_or_default()
-}
-
-/// The moment of [`Talk::due`].
-pub(super) fn wake_at(due: Option<u64>, common: &Common) -> Option<Instant> {
-    due.map(|due| common.instant(due))
 }
