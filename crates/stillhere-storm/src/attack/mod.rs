@@ -6,8 +6,21 @@
 //!
 //! To add one: write its file, add its row, and say in `about` what a sound server does about it.
 
+mod brute_force;
+#[cfg(test)]
+mod fake;
 mod garbage;
 pub(crate) mod ground;
+mod hello_drop;
+mod herd;
+mod join_flood;
+mod say_flood;
+mod signal_flood;
+mod silent_death;
+mod slow_reader;
+mod talk;
+mod tls_flood;
+mod ws_abuse;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -43,7 +56,19 @@ pub enum Against {
 }
 
 /// All of them, in the order in which they are listed.
-pub const ATTACKS: &[Attack] = &[garbage::ATTACK];
+pub const ATTACKS: &[Attack] = &[
+    garbage::ATTACK,
+    brute_force::ATTACK,
+    signal_flood::ATTACK,
+    say_flood::ATTACK,
+    join_flood::ATTACK,
+    slow_reader::ATTACK,
+    silent_death::ATTACK,
+    herd::ATTACK,
+    tls_flood::ATTACK,
+    ws_abuse::ATTACK,
+    hello_drop::ATTACK,
+];
 
 /// The attack of that name.
 pub fn find(name: &str) -> Option<&'static Attack> {
