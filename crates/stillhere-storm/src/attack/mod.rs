@@ -7,18 +7,31 @@
 //! To add one: write its file, add its row, and say in `about` what a sound server does about it.
 
 mod beat_flood;
+mod brute_force;
 mod churn;
+#[cfg(test)]
+mod fake;
 mod garbage;
 mod glued;
 pub(crate) mod ground;
 mod half_frames;
+mod hello_drop;
+mod herd;
+mod join_flood;
 mod json_bombs;
 mod lengths;
 mod passwords;
+mod say_flood;
+mod signal_flood;
+mod silent_death;
 mod sit;
+mod slow_reader;
 mod slowloris;
 #[cfg(test)]
 mod stand;
+mod talk;
+mod tls_flood;
+mod ws_abuse;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -78,6 +91,16 @@ pub const ATTACKS: &[Attack] = &[
     glued::ATTACK,
     json_bombs::ATTACK,
     beat_flood::ATTACK,
+    brute_force::ATTACK,
+    signal_flood::ATTACK,
+    say_flood::ATTACK,
+    join_flood::ATTACK,
+    slow_reader::ATTACK,
+    silent_death::ATTACK,
+    herd::ATTACK,
+    tls_flood::ATTACK,
+    ws_abuse::ATTACK,
+    hello_drop::ATTACK,
 ];
 
 /// The attack of that name.
