@@ -22,6 +22,8 @@ pub(super) mod look {
     pub(crate) const ORANGE: usize = 3;
     pub(crate) const PURPLE: usize = 4;
     pub(crate) const GREY: usize = 7;
+    /// Added to a colour.
+    pub(crate) const DASHED: usize = 8;
 }
 
 /// A point of the time axis: one second, or a few of a long run.
@@ -103,7 +105,7 @@ fn cdf(recording: &Recording) -> Chart {
     let parts = [
         (Phase::Before, "before", look::BLUE),
         (Phase::During, "during", look::RED),
-        (Phase::After, "after", look::GREEN),
+        (Phase::After, "after", look::GREEN + look::DASHED),
     ];
     let series = parts.map(|(of, name, look)| {
         let all = merged(phase(&recording.seconds, of).map(|second| &second.crowd.rtt_us));
@@ -211,10 +213,10 @@ impl Over<'_> {
     /// Counts of each moment, a second.
     fn per_second(&self, of: impl Fn(&Second) -> Option<u64>) -> Vec<(f64, Option<f64>)> {
         self.points(|seconds| {
-            let lasted = super::summary::lasted(seconds.iter());
-            let counts: Vec<u64> = seconds.iter().filter_map(&of).collect();
-            let sum: f64 = counts.iter().map(|&count| count as f64).sum();
-            (!counts.is_empty() && lasted > 0.0).then(|| sum / lasted)
+            let counted = || seconds.iter().filter_map(|second| Some((second, of(second)?)));
+            let lasted = super::summary::lasted(counted().map(|(second, _)| second));
+            let sum: f64 = counted().map(|(_, count)| count as f64).sum();
+            (lasted > 0.0).then(|| sum / lasted)
         })
     }
 
@@ -313,7 +315,11 @@ impl Over<'_> {
             Series::line("storm", look::BLUE, own(|own| own.cpu_ms)),
         ];
         if self.recording.run.plan.crowd.is_some() {
-            series.push(Series::line("storm's honest clients", look::GREEN, own(|own| own.crowd_cpu_ms)));
+            series.push(Series::line(
+                "storm's honest clients",
+                look::GREEN + look::DASHED,
+                own(|own| own.crowd_cpu_ms),
+            ));
         }
         let cores = f64::from(self.recording.run.cores);
         let mut chart = self.chart(
@@ -344,7 +350,7 @@ impl Over<'_> {
     fn files(&self) -> Chart {
         let series = vec![
             Series::line("target's open files", look::PURPLE, self.seen(|target| target.files)),
-            Series::line("its links, by its metrics", look::GREEN, self.seen(|target| target.links)),
+            Series::line("its links, by its metrics", look::GREEN + look::DASHED, self.seen(|target| target.links)),
             Series::line("storm's open files", look::BLUE, self.peak(|second| Some(second.own.files))),
         ];
         let about = "Back to where they began soon after the attack, or something leaks.";
@@ -384,6 +390,6 @@ pub(super) fn span(recording: &Recording, of: Phase) -> Option<(f64, f64)> {
 
 /// How a figure's ratio to another run's is written, if it makes sense.
 pub(super) fn compared(unit: Unit, value: f64, with: f64) -> Option<String> {
-    let tells = with > 0.0 && value >= 0.0 && (unit != Unit::Bytes || with >= 1024.0);
+    let tells = with > 0.0 && value > 0.0 && (unit != Unit::Bytes || with >= 1024.0);
     tells.then(|| units::ratio(value / with))
 }

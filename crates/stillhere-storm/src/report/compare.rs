@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use super::plot::{Axis, Chart, Scale, Series};
+use super::plot::{Axis, Band, Chart, Series};
 use super::summary::{Summary, merged, phase};
 use super::{charts, html as page, units};
 use crate::plan::figure::FIGURES;
@@ -134,9 +134,10 @@ fn latency(runs: &[Run]) -> Chart {
 }
 
 fn tries(seconds: &[Second]) -> Option<f64> {
-    let lasted = super::summary::lasted(seconds.iter());
-    let tries: f64 = seconds.iter().flat_map(|second| second.attacks.values()).map(|attack| attack.tries as f64).sum();
-    (tries > 0.0 && lasted > 0.0).then(|| tries / lasted)
+    let attacked = seconds.iter().filter(|second| !second.attacks.is_empty());
+    let lasted = super::summary::lasted(attacked.clone());
+    let tries: f64 = attacked.flat_map(|second| second.attacks.values()).map(|attack| attack.tries as f64).sum();
+    (lasted > 0.0).then(|| tries / lasted)
 }
 
 /// A line of each run, all with their attack's beginning at zero.
@@ -156,14 +157,13 @@ fn over(
     let longest = runs.iter().filter_map(|run| run.recording.seconds.last()).map(|last| last.at_ms).max().unwrap_or(0);
     let bands = runs.iter().filter_map(|run| charts::span(run.recording, Phase::During)).map(|(from, to)| to - from);
     let longest_attack = bands.fold(0.0, f64::max);
-    let mut x = charts::time_axis("since the attack began", longest as f64 / 1e3).with(0.0);
-    x.scale = Scale::Seconds;
+    let x = charts::time_axis("since the attack began", longest as f64 / 1e3).with(0.0);
     Chart {
         title: title.to_owned(),
         about: about.to_owned(),
         x,
         y,
-        bands: vec![super::plot::Band { from: 0.0, to: longest_attack, name: "attack".to_owned(), shaded: true }],
+        bands: vec![Band { from: 0.0, to: longest_attack, name: "attack".to_owned(), shaded: true }],
         levels: Vec::new(),
         series: series.collect(),
         empty,

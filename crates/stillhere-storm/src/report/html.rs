@@ -105,8 +105,17 @@ pub(super) fn doubts(warnings: &[String]) -> Markup {
         @if !warnings.is_empty() {
             section class="doubts" {
                 b { "⚠ Read with care" }
-                ul { @for warning in warnings { li { (warning) } } }
+                ul { @for warning in warnings { li { (with_code(warning)) } } }
             }
+        }
+    }
+}
+
+/// A sentence whose words in backticks are code.
+fn with_code(sentence: &str) -> Markup {
+    html! {
+        @for (at, part) in sentence.split('`').enumerate() {
+            @if at % 2 == 1 { code { (part) } } @else { (part) }
         }
     }
 }
@@ -147,7 +156,7 @@ fn tiles(summary: &Summary) -> Markup {
     html! {
         div class="tiles" {
             @for (name, value, note) in tiles {
-                div class="tile" { span { (name) } b { (value) } span { (note) } }
+                div class="tile" { b { (value) } span class="name" { (name) } span { (note) } }
             }
         }
     }
@@ -227,7 +236,7 @@ fn crowd(summary: &Summary) -> Markup {
                 tbody {
                     @for (name, of) in latencies {
                         @for (at, (part, latency)) in parts.iter().filter_map(|(part, crowd)| Some((part, of(crowd).as_ref()?))).enumerate() {
-                            tr {
+                            tr class=[(at > 0).then_some("more")] {
                                 th { @if at == 0 { (name) } }
                                 td class="left" { (part) }
                                 td { (units::count(latency.count)) }

@@ -8,10 +8,10 @@ use std::fmt::Write;
 use maud::{Markup, html};
 
 /// The drawing's size in its own units, about pixels on a page of two columns.
-const WIDTH: f64 = 720.0;
+const WIDTH: f64 = 660.0;
 const HEIGHT: f64 = 300.0;
 /// Room above for the unit of the y axis, below for ticks and label, right for the last tick's half.
-const TOP: f64 = 28.0;
+const TOP: f64 = 40.0;
 const BOTTOM: f64 = 44.0;
 const RIGHT: f64 = 22.0;
 /// Width of a character of a tick, a bit more than it has.
@@ -192,7 +192,7 @@ impl Chart {
                     text class="level" x=(n(right - 4.0)) y=(n(y - 5.0)) text-anchor="end" { (name) }
                 }
                 path class="axis" d=(format!("M{left:.1} {TOP:.1}V{bottom:.1}H{right:.1}")) {}
-                text class="unit" x="2" y="14" { (self.y.label) }
+                text class="unit" x="2" y="12" { (self.y.label) }
                 text class="unit" x=(n((left + right) / 2.0)) y=(n(HEIGHT - 6.0)) text-anchor="middle" { (self.x.label) }
             }
         }

@@ -81,7 +81,7 @@ pub struct Judged {
 pub struct Latency {
     /// How many there are.
     pub count: u64,
-    /// The mean.
+    /// The mean, to a tenth.
     pub mean: f64,
     /// The median.
     pub p50: u64,
@@ -325,7 +325,7 @@ impl Latency {
     pub fn of(spread: &Spread) -> Option<Latency> {
         Some(Latency {
             count: spread.count(),
-            mean: spread.mean()?,
+            mean: (spread.mean()? * 10.0).round() / 10.0,
             p50: spread.quantile(0.5)?,
             p90: spread.quantile(0.9)?,
             p99: spread.quantile(0.99)?,

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::synthetic::{self, Shape, threshold};
 use super::{SearchReport, Summary, Trial, VERSION, page, search_page};
-use crate::plan::figure::FIGURES;
+use crate::plan::figure::{FIGURES, Unit};
 use crate::plan::{Is, Mode};
 use crate::sample::{End, Line, LoadSecond, Phase, Recording, Second, Spread};
 
@@ -483,8 +483,15 @@ fn every_field_of_the_files_is_described() {
     (search["plan"], search["trials"]) =
         (Value::Null, serde_json::json!([{ "number": 1, "held": true, "summary": null }]));
     add(search);
-    let figures = FIGURES.iter().map(|figure| figure.name.to_owned());
-    let missing: Vec<String> =
-        all.into_iter().chain(figures).filter(|name| !docs.contains(&format!("`{name}`"))).collect();
-    assert!(missing.is_empty(), "docs/storm-samples.md lacks {missing:?}");
+    all.retain(|name| !docs.contains(&format!("`{name}`")));
+    assert!(all.is_empty(), "docs/storm-samples.md lacks {all:?}");
+    for figure in FIGURES {
+        let unit = match figure.unit {
+            Unit::Time => "µs",
+            Unit::Bytes => "bytes",
+            Unit::Number => "number",
+        };
+        let row = format!("| `{}` | {unit} | {} |", figure.name, figure.about);
+        assert!(docs.contains(&row), "docs/storm-samples.md lacks the row {row}");
+    }
 }

@@ -58,7 +58,7 @@ pub(super) fn short(text: &str) -> String {
 
 /// How a value compares with another: `2.1×`.
 pub(super) fn ratio(value: f64) -> String {
-    format!("{}×", number(value))
+    format!("{}×", if value.abs() < 999.5 { digits(value) } else { thousands(value) })
 }
 
 /// A count and its noun: `1 warning`, `2 warnings`.
