@@ -193,6 +193,9 @@ fn about(figure: &str) -> &'static str {
         .map_or("This version of stillhere doesn't know the figure.", |figure| figure.about)
 }
 
+/// A row of the crowd's tables: its name, and what it shows of a part of the run.
+type Row<T> = (&'static str, fn(&CrowdSummary) -> T);
+
 /// The crowd before, during and after.
 fn crowd(summary: &Summary) -> Markup {
     let parts: Vec<(&str, &CrowdSummary)> = text::parts(summary)
@@ -200,13 +203,13 @@ fn crowd(summary: &Summary) -> Markup {
         .filter(|(_, part)| part.seconds > 0.0)
         .chain([("whole run", &summary.whole)])
         .collect();
-    let latencies: [(&str, fn(&CrowdSummary) -> &Option<Latency>); 4] = [
-        ("Beat, round trip", |part| &part.rtt_us),
-        ("Message, until acknowledged", |part| &part.say_us),
-        ("Signal, until received", |part| &part.signal_us),
-        ("Newcomer, until let in", |part| &part.enter_us),
+    let latencies: [Row<Option<Latency>>; 4] = [
+        ("Beat, round trip", |part| part.rtt_us),
+        ("Message, until acknowledged", |part| part.say_us),
+        ("Signal, until received", |part| part.signal_us),
+        ("Newcomer, until let in", |part| part.enter_us),
     ];
-    let counts: [(&str, fn(&CrowdSummary) -> u64); 14] = [
+    let counts: [Row<u64>; 14] = [
         ("Beats sent", |part| part.sent),
         ("Beats answered", |part| part.answered),
         ("Beats never answered", |part| part.unanswered),
@@ -235,7 +238,7 @@ fn crowd(summary: &Summary) -> Markup {
                 }
                 tbody {
                     @for (name, of) in latencies {
-                        @for (at, (part, latency)) in parts.iter().filter_map(|(part, crowd)| Some((part, of(crowd).as_ref()?))).enumerate() {
+                        @for (at, (part, latency)) in parts.iter().filter_map(|(part, crowd)| Some((part, of(crowd)?))).enumerate() {
                             tr class=[(at > 0).then_some("more")] {
                                 th { @if at == 0 { (name) } }
                                 td class="left" { (part) }

@@ -453,7 +453,7 @@ impl AttackSummary {
 
 fn load(seconds: &[Second]) -> Option<LoadSummary> {
     let loads = || seconds.iter().filter_map(|second| second.load.as_ref());
-    let last = loads().last()?;
+    let last = loads().next_back()?;
     let sum = |of: fn(&crate::sample::LoadSecond) -> u64| loads().fold(0_u64, |sum, load| sum.saturating_add(of(load)));
     let during = phase(seconds, Phase::During).filter(|second| second.load.is_some());
     let answered = during.clone().filter_map(|second| second.load.as_ref()).map(|load| load.answered as f64);

@@ -9,7 +9,7 @@ use super::synthetic::{self, Shape, threshold};
 use super::{SearchReport, Summary, Trial, VERSION, page, search_page};
 use crate::plan::figure::{FIGURES, Unit};
 use crate::plan::{Is, Mode};
-use crate::sample::{End, Line, LoadSecond, Phase, Recording, Second, Spread};
+use crate::sample::{End, Line, LoadSecond, Phase, Recording, Second, Spread, TargetSecond};
 
 /// Ten quiet seconds before, ten of attack and ten after, with everything zero.
 fn quiet() -> Recording {
@@ -68,15 +68,18 @@ fn every_figure_follows_from_the_seconds() {
         });
     }
     for (at, second) in recording.seconds.iter_mut().enumerate() {
-        let mut target = crate::sample::TargetSecond::default();
-        target.rss = Some(match second.phase {
+        let rss = match second.phase {
             Phase::Ramp | Phase::Before => 100_000,
             Phase::During => 180_000,
             Phase::After => 130_000,
-        });
-        // Half a core until the attack ends, none later; files fall by one each second after it.
-        target.cpu_ms = Some(500 * at.min(20) as u64);
-        target.files = Some(if second.phase == Phase::After { 60 - at as u64 } else { 20 });
+        };
+        let target = TargetSecond {
+            rss: Some(rss),
+            // Half a core until the attack ends, none later; files fall by one each second after it.
+            cpu_ms: Some(500 * at.min(20) as u64),
+            files: Some(if second.phase == Phase::After { 60 - at as u64 } else { 20 }),
+            ..TargetSecond::default()
+        };
         second.target = Some(target);
         (second.own.cpu_ms, second.own.lag_us) = (250 * at as u64, 40);
     }
@@ -194,7 +197,7 @@ fn false_leaves_of_clients_that_are_never_told_are_the_target_s_own_count() {
     for (at, second) in recording.seconds.iter_mut().enumerate() {
         // It restarts in the middle, and counts from zero again.
         let false_leaves = Some([5, 8, 0, 1][at.min(3)]);
-        second.target = Some(crate::sample::TargetSecond { false_leaves, ..Default::default() });
+        second.target = Some(TargetSecond { false_leaves, ..Default::default() });
     }
     for (mode, told) in [(Mode::V1, Some(0.0)), (Mode::Legacy, Some(4.0)), (Mode::Frame, None)] {
         recording.run.plan.crowd.as_mut().unwrap().mode = mode;
@@ -223,7 +226,8 @@ fn what_makes_numbers_doubtful_is_said() {
         Summary::of(&recording).warnings
     };
     assert_eq!(warned(|_| ()), [] as [&str; 0], "a sound run has none");
-    let cases: [(&str, fn(&mut Recording)); 19] = [
+    type Case = (&'static str, fn(&mut Recording));
+    let cases: [Case; 19] = [
         ("The run was cut (killed", |r| r.end = None),
         ("The last line of the samples was cut", |r| r.torn = true),
         ("no honest clients", |r| r.run.plan.crowd = None),

@@ -88,8 +88,8 @@ impl Text {
         self.out.push('\n');
         let clients = units::plural(summary.clients, "honest client");
         self.line(&format!(
-            "  {clients:<22} {:>10} {:>9} {:>9} {:>9} {:>9} {:>11} {:>8}",
-            "beats", "p50", "p99", "p99.9", "max", "links lost", "sessions"
+            "  {clients:<20} {:>10} {:>9} {:>9} {:>9} {:>9} {:>11} {:>13}",
+            "beats", "p50", "p99", "p99.9", "max", "links lost", "sessions lost"
         ));
         for (name, part) in parts(summary) {
             if part.seconds == 0.0 {
@@ -100,7 +100,7 @@ impl Text {
             };
             let name = format!("{name}, {}", units::time(part.seconds * 1e6));
             self.line(&format!(
-                "  {name:<22} {:>10} {:>9} {:>9} {:>9} {:>9} {:>11} {:>8}",
+                "  {name:<20} {:>10} {:>9} {:>9} {:>9} {:>9} {:>11} {:>13}",
                 units::count(part.sent),
                 rtt(|rtt| rtt.p50),
                 rtt(|rtt| rtt.p99),
@@ -140,13 +140,13 @@ impl Text {
         }
         self.out.push('\n');
         self.line(&format!(
-            "  {:<22} {:>10} {:>9} {:>9} {:>9} {:>9} {:>11} {:>8}",
+            "  {:<20} {:>10} {:>9} {:>9} {:>9} {:>9} {:>11} {:>13}",
             "attacks", "attackers", "tries/s", "opened", "refused", "ended", "open (max)", "overdue"
         ));
         for (name, attack) in summary.attacks.iter().take(LISTED_MAX) {
             let name = units::shown(name);
             self.line(&format!(
-                "  {name:<22} {:>10} {:>9} {:>9} {:>9} {:>9} {:>11} {:>8}",
+                "  {name:<20} {:>10} {:>9} {:>9} {:>9} {:>9} {:>11} {:>13}",
                 units::count(attack.attackers),
                 units::number(attack.tries_per_second),
                 units::count(attack.connected),
