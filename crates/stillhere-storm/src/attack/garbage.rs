@@ -55,10 +55,12 @@ mod tests {
         let stand = Stand::new(stand::discard).await;
         let ground = stand.ground(ATTACK.name);
         let mut link = ground.connect().await.unwrap();
-        let now = Instant::now();
-        pelt(&mut link, &ground.noise(), 5, now, now + Duration::from_millis(20)).await;
-        assert_eq!(stand.counts().overdue, 1);
-        assert!(stand.counts().sent_bytes > u64::from(ATTACK.size), "{:?}", stand.counts());
+        let (now, noise) = (Instant::now(), ground.noise());
+        tokio::select! {
+            () = pelt(&mut link, &noise, 5, now, now + LASTS) => panic!("it went before it was overdue"),
+            () = stand.counted(|counts| counts.overdue == 1 && counts.sent_bytes > u64::from(ATTACK.size)) => {}
+        }
+        assert_eq!((stand.counts().open, stand.counts().ended), (1, 0));
         drop(link);
         assert_eq!((stand.counts().overdue, stand.counts().open, stand.counts().ended), (0, 0, 0));
     }

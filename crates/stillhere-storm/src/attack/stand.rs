@@ -142,10 +142,10 @@ impl Stand {
                 () = attack => {}
                 () = until => {}
             }
+            // The attack is dropped, and the place where its attackers lived isn't: they must be gone all the same.
+            self.counted(|counts| counts.open == 0).await;
         });
         run.await;
-        // Aborted tasks are dropped when the set is.
-        drop(place);
     }
 
     /// Waits until the counts are as wanted.
