@@ -25,9 +25,9 @@ use crate::clock::{Clock, Moment};
 use crate::gate::Gate;
 use crate::hub::Hub;
 use crate::metrics::Snapshot;
-use crate::process::Process;
 use crate::notes::{Events, Watcher};
 use crate::office::{Noticed, Office, OfficeDoor, OfficeError, Roster, Subject, WhoRow};
+use crate::process::Process;
 use crate::store::StoreWriter;
 
 /// Places of a shard that one visit looks at.

@@ -26,3 +26,4 @@ mod probe;
 pub mod report;
 pub mod run;
 pub mod sample;
+pub mod search;

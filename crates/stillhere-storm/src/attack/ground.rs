@@ -74,9 +74,9 @@ impl Ground {
         Rc::new(Ground { target, plan, framing, seed, counts, began: Instant::now(), schedule, turns, connects, noise })
     }
 
-    /// Whether the target frames as ours does, and so is taken to speak v1.
+    /// Whether the target speaks v1.
     pub(crate) fn is_ours(&self) -> bool {
-        self.framing == Framing::STILLHERE
+        self.framing.speaks_v1
     }
 
     /// The plan's `size`, but no more than a body of the target may have.

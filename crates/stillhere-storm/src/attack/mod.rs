@@ -197,7 +197,7 @@ mod tests {
         for attack in any {
             for length in [U8, U16Le, U16Be, U32Le, U32Be, Line, Raw] {
                 let mut stand = Stand::new(stand::record).await;
-                stand.framing = Framing { length, includes_header: true, max: 200 };
+                stand.framing = Framing { length, includes_header: true, max: 200, speaks_v1: false };
                 let name = attack.name;
                 stand.attack(name, 1, |counts| counts.sent_bytes >= 1).await;
             }

@@ -21,7 +21,8 @@ use crate::plan::{self, Length};
 use crate::sample::AttackSecond;
 
 /// Of somebody else: two bytes, the low one first, that count themselves.
-pub(super) const FOREIGN: Framing = Framing { length: Length::U16Le, includes_header: true, max: 1000 };
+pub(super) const FOREIGN: Framing =
+    Framing { length: Length::U16Le, includes_header: true, max: 1000, speaks_v1: false };
 /// No test waits longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 

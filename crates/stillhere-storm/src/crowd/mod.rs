@@ -49,29 +49,30 @@ pub(crate) async fn run(
     tally: Arc<Mutex<Tally>>,
 ) {
     let Some(crowd) = plan.crowd.clone() else { return };
-    if crowd.mode == Mode::Frame {
-        // FOREIGN: who speaks somebody else's protocol is `foreign::member` in the ramp below, and
-        // `foreign::newcomer` in `newcomers::newcomer`; lag and ramp are the same.
-        return;
-    }
     let ramp = Ramp { count: crowd.count, per: plan.time.ramp };
-    let common = Rc::new(Common::new(crowd, plan.seed, target, tally));
+    let common = Rc::new(Common::new(crowd, plan.seed, target, tally.clone()));
     let (mut others, mut members) = (JoinSet::new(), JoinSet::new());
     others.spawn_local(measure_lag(common.clone()));
     if common.crowd.newcomers_per_second > 0.0 {
-        others.spawn_local(newcomers::come(common.clone(), phase.clone()));
+        others.spawn_local(newcomers::come(common.clone(), plan.clone(), phase.clone()));
     }
     if common.crowd.rooms > 0 && common.crowd.mode == Mode::V1 {
         others.spawn_local(door::open(common.clone()));
     }
-    let (began, mut next) = (Instant::now(), 0);
+    let (phases, began, mut next) = (phase.clone(), Instant::now(), 0);
     loop {
         tokio::select! {
             biased;
             // An error is a phase that nobody sets any more: the end.
             _ = phase.wait_for(Option::is_none) => break,
             () = sleep_until(began + ramp.delay(next)), if next < common.crowd.count => {
-                members.spawn_local(member::life(next, common.clone()));
+                match common.crowd.mode {
+                    Mode::V1 | Mode::Legacy => members.spawn_local(member::life(next, common.clone())),
+                    Mode::Frame => {
+                        let (plan, phase, tally) = (plan.clone(), phases.clone(), tally.clone());
+                        members.spawn_local(foreign::member(next, plan, target, phase, tally))
+                    }
+                };
                 next += 1;
             }
         }

@@ -1,6 +1,7 @@
 //! Newcomers: whether the door still opens. They come by a schedule, whatever becomes of those before.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use stillhere_client::{Client, PeerEvent};
@@ -9,8 +10,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::common::{Common, micros};
+use super::foreign;
 use crate::pace::Schedule;
-use crate::plan::Mode;
+use crate::plan::{Mode, Plan};
 use crate::sample::Phase;
 
 /// How long a newcomer waits to be let in.
@@ -21,7 +23,7 @@ const LEGACY_LOOK: Duration = Duration::from_millis(200);
 const AT_ONCE_MAX: usize = 1000;
 
 /// Lets newcomers come from the end of the ramp to the end of the run. Dropping it ends those at the door uncounted.
-pub(super) async fn come(common: Rc<Common>, mut phase: watch::Receiver<Option<Phase>>) {
+pub(super) async fn come(common: Rc<Common>, plan: Arc<Plan>, mut phase: watch::Receiver<Option<Phase>>) {
     // An error is a phase that nobody sets any more: the end.
     let Ok(now) = phase.wait_for(|phase| *phase != Some(Phase::Ramp)).await.map(|phase| *phase) else { return };
     if now.is_none() {
@@ -35,7 +37,7 @@ pub(super) async fn come(common: Rc<Common>, mut phase: watch::Receiver<Option<P
             () = sleep_until(due) => {
                 nth += 1;
                 if at_door.len() < AT_ONCE_MAX {
-                    at_door.spawn_local(newcomer(common.clone(), due));
+                    at_door.spawn_local(newcomer(common.clone(), plan.clone(), due));
                 } else {
                     common.count(|tally| tally.crowd.newcomers_refused += 1);
                 }
@@ -45,7 +47,14 @@ pub(super) async fn come(common: Rc<Common>, mut phase: watch::Receiver<Option<P
     }
 }
 
-async fn newcomer(common: Rc<Common>, due: Instant) {
+async fn newcomer(common: Rc<Common>, plan: Arc<Plan>, due: Instant) {
+    if common.crowd.mode == Mode::Frame {
+        match foreign::newcomer(plan, common.target).await {
+            Ok(_) => let_in(micros(due.elapsed()), &common),
+            Err(_) => common.count(|tally| tally.crowd.newcomers_refused += 1),
+        }
+        return;
+    }
     let entered = timeout_at(due + PATIENCE, enter(&common)).await.ok().flatten();
     let Some(client) = entered else {
         return common.count(|tally| tally.crowd.newcomers_refused += 1);

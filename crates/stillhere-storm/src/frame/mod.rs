@@ -19,15 +19,18 @@ pub struct Framing {
     pub includes_header: bool,
     /// The longest body that is taken, in bytes.
     pub max: u32,
+    /// Whether what is in the frames is our v1. The same frames may carry anything.
+    pub speaks_v1: bool,
 }
 
 impl Framing {
     /// Ours: four bytes, the high one first, and 64 KiB.
-    pub const STILLHERE: Framing = Framing { length: Length::U32Be, includes_header: false, max: 64 * 1024 };
+    pub const STILLHERE: Framing =
+        Framing { length: Length::U32Be, includes_header: false, max: 64 * 1024, speaks_v1: true };
 
     /// What a plan says of somebody else's.
     pub fn of(frame: &plan::Frame) -> Framing {
-        Framing { length: frame.length, includes_header: frame.includes_header, max: frame.max }
+        Framing { length: frame.length, includes_header: frame.includes_header, max: frame.max, speaks_v1: false }
     }
 
     /// How many bytes say the length.
@@ -218,7 +221,7 @@ mod tests {
         [Length::U8, Length::U16Le, Length::U16Be, Length::U32Le, Length::U32Be, Length::Line, Length::Raw];
 
     fn framing(length: Length, includes_header: bool, max: u32) -> Framing {
-        Framing { length, includes_header, max }
+        Framing { length, includes_header, max, speaks_v1: false }
     }
 
     fn decode(decoder: &mut Decoder, bytes: &[u8]) -> Result<Vec<Vec<u8>>, FrameError> {

@@ -317,7 +317,7 @@ mod tests {
             assert_eq!(number, Some(FLOOD_SEQ + count), "{said}");
         }
         assert_eq!((count, decoder.kept_bytes()), (FLOOD_FRAMES as u64, 0));
-        let small = Framing { length: Length::U8, includes_header: true, max: 20 };
+        let small = Framing { length: Length::U8, includes_header: true, max: 20, speaks_v1: false };
         let (frames, places) = flood_of(small);
         assert_eq!((frames.len(), places.len()), (FLOOD_FRAMES * 21, 0));
     }

@@ -220,7 +220,7 @@ fn choose(options: &Options) -> Result<Vec<&'static Behaviour>, HostileError> {
     if options.lasts.is_zero() || options.lasts > LASTS_MAX {
         return Err(bad("it may last from a moment to an hour: write for example --for 60s"));
     }
-    let framing = options.frame.as_ref().map(framing_of);
+    let framing = options.frame.as_ref().map(Framing::of);
     if options.behaviours.is_empty() {
         return Ok(BEHAVIOURS.iter().filter(|behaviour| behaviour::suits(behaviour, framing)).collect());
     }
@@ -235,11 +235,6 @@ fn choose(options: &Options) -> Result<Vec<&'static Behaviour>, HostileError> {
         Err(bad(format!("`{name}` needs the words of v1, which a client with a [frame] doesn't know: leave it out")))
     });
     named.collect()
-}
-
-/// The framing of somebody else's protocol.
-fn framing_of(frame: &plan::Frame) -> Framing {
-    Framing { length: frame.length, includes_header: frame.includes_header, max: frame.max }
 }
 
 impl Post {
@@ -280,7 +275,7 @@ impl Post {
 /// Accepts at one port, and hands each connection to its behaviour.
 async fn accept(listener: TcpListener, post: Rc<Post>, options: Options, began: Instant) {
     let places = Arc::new(Semaphore::new(OPEN_MAX));
-    let framing = options.frame.as_ref().map(framing_of);
+    let framing = options.frame.as_ref().map(Framing::of);
     let turn = (post.behaviours.len() > 1).then_some(TURN);
     let until = began + options.lasts + AFTER;
     loop {

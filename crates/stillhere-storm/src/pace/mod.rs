@@ -46,23 +46,25 @@ impl Schedule {
     /// How many have become due within this time of the beginning.
     pub fn count(&self, within: Duration) -> u64 {
         let mut rest = within;
-        let mut count = 0.0;
+        let (mut count, mut all) = (0.0, 0.0);
         for step in &self.steps {
-            let seconds = rest.min(step.lasts).as_secs_f64();
-            let growth = if step.to == step.from { 0.0 } else { (step.to - step.from) / step.lasts.as_secs_f64() };
+            let (lasts, seconds) = (step.lasts.as_secs_f64(), rest.min(step.lasts).as_secs_f64());
+            let growth = if step.to == step.from { 0.0 } else { (step.to - step.from) / lasts };
             count += step.from * seconds + growth * seconds * seconds / 2.0;
+            all += (step.from + step.to) / 2.0 * lasts;
             rest = rest.saturating_sub(step.lasts);
-            if rest.is_zero() {
-                break;
-            }
         }
-        // Arrival 0 is due at once, if anything is.
-        if count > 0.0 { count as u64 + 1 } else { 0 }
+        // Arrival 0 is due at once, and the steps end before their last one would be.
+        (count as u64 + 1).min(all.ceil() as u64)
     }
 }
 
 /// After how many seconds of a step `count` arrivals are reached: the root of from·t + growth·t²/2 = count.
 fn reached(step: &Step, lasts: f64, count: f64) -> f64 {
+    if count == 0.0 {
+        // Also where nothing is due yet, at the foot of a ramp that begins at 0.
+        return 0.0;
+    }
     if step.to == step.from {
         return count / step.from;
     }
@@ -97,9 +99,9 @@ mod tests {
         let due: Vec<_> = (0..150).map(|nth| schedule.due(nth).unwrap()).collect();
         assert!(due.is_sorted(), "{due:?}");
         for (nth, at) in due.iter().enumerate().skip(1) {
-            let count = schedule.count(*at + Duration::from_micros(1));
-            assert_eq!(count, nth as u64 + 1, "at {at:?}");
+            assert_eq!(schedule.count(*at + Duration::from_micros(1)), nth as u64 + 1, "at {at:?}");
         }
+        assert_eq!(schedule.count(Duration::from_secs(60)), 150);
     }
 
     #[test]

@@ -133,6 +133,11 @@ impl Faults {
         self.0.push(Fault { key: key.into(), says: says.into() });
     }
 
+    /// Whether something is wrong with a key that begins so.
+    fn any_at(&self, prefix: &str) -> bool {
+        self.0.iter().any(|fault| fault.key.starts_with(prefix))
+    }
+
     fn when(&mut self, is_wrong: bool, key: &str, says: impl FnOnce() -> String) {
         if is_wrong {
             self.add(key, says());
@@ -351,10 +356,18 @@ fn check_frame(frame: &Frame, plan: &Plan, faults: &mut Faults) {
     });
     let hello = frame.hello.iter().map(|exchange| ("frame.hello", exchange));
     for (key, exchange) in hello.chain([("frame.beat", &frame.beat)]) {
+        if let Err(error) = crate::frame::Template::check(&exchange.payload) {
+            faults.add(key, error.0);
+        }
         let Some(reply) = &exchange.reply else { continue };
         if let Err(error) = regex_lite::Regex::new(reply) {
             faults.add(key, format!("reply is no regular expression ({}): mend it", quoted(&error.to_string())));
         }
+    }
+    if !faults.any_at("frame.")
+        && let Err(error) = crate::frame::check(frame)
+    {
+        faults.add("frame.length", error.0);
     }
     let is_mute = plan.load.is_some() && frame.beat.reply.is_none();
     faults.when(is_mute, "frame.beat", || {

@@ -22,6 +22,9 @@ pub struct SearchReport {
     pub held: Option<u64>,
     /// The smallest number that broke; `None` if none did.
     pub broke: Option<u64>,
+    /// Why it ended before its time, if it did.
+    #[serde(default)]
+    pub cut: Option<String>,
     /// All trials, in the order in which they were made.
     pub trials: Vec<Trial>,
 }

@@ -194,7 +194,7 @@ fn load(shape: &Shape, rng: &mut StdRng, at: u64) -> LoadSecond {
     let mut latency_us = Spread::default();
     let median = 200.0 * if due > 7_000 { 40.0 } else { 1.0 + due as f64 / 4_000.0 };
     (0..answered / 50).for_each(|_| latency_us.add(round_trip(rng, median), 50));
-    LoadSecond { due, sent: due, answered, failed: 0, open: due - answered, latency_us }
+    LoadSecond { due, sent: due, answered, failed: 0, open: due - answered, latency_us, ..LoadSecond::default() }
 }
 
 fn attacks(shape: &Shape, rng: &mut StdRng) -> BTreeMap<String, AttackSecond> {

@@ -65,6 +65,7 @@ fn every_figure_follows_from_the_seconds() {
             failed: 1,
             open: at as u64,
             latency_us: spread(&[(800, 89), (9_000, 1)]),
+            ..LoadSecond::default()
         });
     }
     for (at, second) in recording.seconds.iter_mut().enumerate() {
@@ -292,7 +293,7 @@ fn searched() -> SearchReport {
         let summary = Summary::of(&recording);
         Trial { number: attackers.into(), held: summary.passed, summary }
     });
-    SearchReport { version: VERSION, plan, held: Some(500), broke: Some(600), trials: trials.into() }
+    SearchReport { version: VERSION, plan, held: Some(500), broke: Some(600), cut: None, trials: trials.into() }
 }
 
 /// All kinds of pages.
