@@ -151,7 +151,7 @@ async fn stopped(duration: Option<Duration>, nobody_there: Rc<Notify>) {
 }
 
 /// Waits for ctrl-c or a request to terminate; for ever if the system can't tell.
-async fn interrupted() {
+pub(crate) async fn interrupted() {
     let ctrl_c = async {
         if tokio::signal::ctrl_c().await.is_err() {
             pending::<()>().await;

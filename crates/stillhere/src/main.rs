@@ -13,6 +13,7 @@ mod output;
 mod reference;
 mod repair;
 mod serve;
+mod storm;
 mod table;
 mod trace;
 mod version;
@@ -36,7 +37,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
     after_help = "Begin with:\n  stillhere serve                              run the gateway, no set-up needed\n  \
                   stillhere beat 127.0.0.1:14000 --count 3     in another terminal: three clients that beat\n  \
                   stillhere chat                               talk with others\n  \
-                  stillhere ctl sessions                       see who is here"
+                  stillhere ctl sessions                       see who is here\n  \
+                  stillhere storm garbage                      attack it, and see what honest clients see"
 )]
 struct Cli {
     #[command(subcommand)]
@@ -50,6 +52,7 @@ enum Command {
     Config(config::Args),
     Beat(beat::BeatArgs),
     Chat(chat::Args),
+    Storm(Box<storm::Args>),
     Tune(trace::Args),
     Ctl(ctl::Args),
     Certs(certs::Args),
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Config(args) => config::run(args),
         Command::Beat(args) => beat::run(args),
         Command::Chat(args) => chat::run(args),
+        Command::Storm(args) => storm::run(*args),
         Command::Tune(args) => trace::run(args),
         Command::Ctl(args) => ctl::run(args),
         Command::Certs(args) => certs::run(args),

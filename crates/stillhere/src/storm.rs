@@ -1,0 +1,215 @@
+//! `stillhere storm`: attackers and honest clients against a server, and a verdict.
+//!
+//! This file only knows the command line; what happens is in the crate `stillhere-storm`.
+
+mod clients;
+mod owner;
+mod pages;
+mod view;
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use stillhere_core::text::Escaped;
+use stillhere_storm::plan::{Overrides, Plan, builtin, file, resolve};
+use stillhere_storm::run::{Options, StormError};
+use stillhere_storm::search;
+
+use self::view::View;
+use crate::output;
+
+/// Every threshold holds.
+const EXIT_PASSED: u8 = 0;
+/// The plan or the arguments make no sense.
+const EXIT_CONFIG: u8 = 1;
+/// Nobody answers at the target.
+const EXIT_UNREACHABLE: u8 = 2;
+/// A threshold is broken.
+const EXIT_BROKEN: u8 = 3;
+/// The storm's own fault.
+const EXIT_INTERNAL: u8 = 4;
+/// Where results are kept if nothing else is said.
+const RESULTS: &str = "stillhere-storm";
+
+/// Attack a server beside honest clients, and judge it by what they saw.
+#[derive(clap::Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:\n  stillhere storm --list                          what there is\n  \
+                  stillhere storm calm                            honest clients only: the baseline\n  \
+                  stillhere storm garbage --count 1000            1,000 attackers beside 200 honest clients\n  \
+                  stillhere storm withstand                       how many attackers it withstands\n  \
+                  stillhere storm my-plan.toml --out result       a plan of yours, for any server with frames\n  \
+                  stillhere storm report result other-result      look at results again, and compare them\n\n\
+                  Exit codes: 0 passed, 1 bad plan or arguments, 2 the target can't be reached, 3 a threshold is \
+                  broken, 4 internal."
+)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// A plan's name (see --list) or a file in TOML
+    #[arg(value_name = "PLAN")]
+    plan: Option<String>,
+    /// List the plans and the attacks
+    #[arg(long)]
+    list: bool,
+    /// Whom to attack instead of the plan's target
+    #[arg(long, value_name = "HOST:PORT")]
+    target: Option<String>,
+    /// How long the attack lasts
+    #[arg(long = "for", value_name = "TIME")]
+    during: Option<String>,
+    /// How many attackers
+    #[arg(long, value_name = "N")]
+    count: Option<String>,
+    /// How many honest clients
+    #[arg(long, value_name = "N")]
+    crowd: Option<String>,
+    /// The target's metrics: http://…/metrics
+    #[arg(long, value_name = "URL")]
+    metrics: Option<String>,
+    /// Decides every random choice
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Where samples and reports are written; a new folder in ./stillhere-storm if left out
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Print the summary as one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    owner: owner::Proof,
+}
+
+#[derive(clap::Subcommand)]
+enum Command {
+    Doctor(pages::DoctorArgs),
+    Report(pages::ReportArgs),
+    ServeHostile(clients::Args),
+    Consent(owner::Args),
+}
+
+/// Runs a plan, or one of the commands beside it.
+///
+/// # Errors
+/// When the arguments make no sense or something of our own fails, in a sentence that says what to do instead.
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let done = match args.command {
+        Some(Command::Doctor(args)) => pages::doctor(&args),
+        Some(Command::Report(args)) => pages::report(&args),
+        Some(Command::ServeHostile(args)) => clients::run(&args),
+        Some(Command::Consent(args)) => owner::run(&args),
+        None => storm(&args),
+    };
+    // Exit code 1 is for plans and arguments here, so what fails otherwise needs another.
+    done.or_else(|error| {
+        let code = match error.downcast_ref::<StormError>() {
+            Some(StormError::Unreachable(_)) => EXIT_UNREACHABLE,
+            Some(StormError::Internal(_)) => EXIT_INTERNAL,
+            Some(StormError::Plan(_)) | None => EXIT_CONFIG,
+        };
+        output::complain(&error);
+        Ok(ExitCode::from(code))
+    })
+}
+
+fn storm(args: &Args) -> anyhow::Result<ExitCode> {
+    if args.list {
+        pages::list(args.json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Some(name) = &args.plan else {
+        bail!("which storm? `stillhere storm --list` shows what there is; begin with `stillhere storm calm`")
+    };
+    let plan = plan(name, args)?;
+    let target = resolve(&plan.target.address)?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let withdrawn = Arc::new(AtomicBool::new(false));
+    let _owner = args.owner.ask(target, &plan, withdrawn.clone())?;
+    let out = match &args.out {
+        Some(out) => out.clone(),
+        None => folder(&plan.name),
+    };
+    refuse_used(&out)?;
+    std::fs::create_dir_all(&out)
+        .with_context(|| format!("can't make the folder {}", Escaped(&out.to_string_lossy())))?;
+    end_in_good_order(interrupted.clone());
+    let options = Options { out: Some(out.clone()), trial: None, interrupted, withdrawn };
+    let mut view = View::new(&plan);
+    let passed = match plan.search {
+        None => {
+            let recording = stillhere_storm::run::run(&plan, &options, &mut |progress| view.show(progress));
+            view.finish();
+            pages::tell(&recording?, &out, args.json)?
+        }
+        Some(_) => {
+            let found = search::run(&plan, &options, &mut |progress| view.show(progress));
+            view.finish();
+            pages::tell_search(&found?, &out, args.json)?
+        }
+    };
+    Ok(ExitCode::from(if passed { EXIT_PASSED } else { EXIT_BROKEN }))
+}
+
+fn plan(name: &str, args: &Args) -> anyhow::Result<Plan> {
+    let is_file = name.ends_with(".toml") || name.contains('/') || Path::new(name).is_file();
+    let mut plan = if is_file { file::read(Path::new(name))? } else { builtin::named(name)? };
+    plan.apply(&Overrides {
+        target: args.target.clone(),
+        during: args.during.as_deref().map(|text| time("--for", text)).transpose()?,
+        count: args.count.as_deref().map(|text| count("--count", text)).transpose()?,
+        crowd: args.crowd.as_deref().map(|text| count("--crowd", text)).transpose()?,
+        metrics: args.metrics.clone(),
+        seed: args.seed,
+    })?;
+    Ok(plan)
+}
+
+/// A new folder's name for results of this plan.
+fn folder(name: &str) -> PathBuf {
+    let now = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S");
+    let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' }).collect();
+    Path::new(RESULTS).join(format!("{name}-{now}"))
+}
+
+/// Results are never written over others.
+fn refuse_used(out: &Path) -> anyhow::Result<()> {
+    match std::fs::read_dir(out).map(|mut entries| entries.next().is_some()) {
+        Ok(true) => bail!("{} isn't empty: choose another folder with --out", Escaped(&out.to_string_lossy())),
+        Ok(false) | Err(_) => Ok(()),
+    }
+}
+
+/// The first ctrl-c (or request to terminate) sets `interrupted`, the second ends the process as ever.
+fn end_in_good_order(interrupted: Arc<AtomicBool>) {
+    let listen = move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let Ok(runtime) = runtime else { return };
+        runtime.block_on(async {
+            super::beat::interrupted().await;
+            interrupted.store(true, Ordering::Relaxed);
+            // A line that can't be shown is no reason to stop.
+            let _ = writeln!(io::stderr(), "\nending in good order; ctrl-c once more ends at once");
+            super::beat::interrupted().await;
+            std::process::exit(130);
+        });
+    };
+    // Without the thread ctrl-c ends the process at once, as it does everywhere.
+    let _ = std::thread::Builder::new().name("storm-signals".to_owned()).spawn(listen);
+}
+
+fn time(flag: &str, text: &str) -> anyhow::Result<Duration> {
+    stillhere_storm::plan::span(text).map_err(|problem| anyhow::anyhow!("{flag} `{}`: {problem}", Escaped(text)))
+}
+
+fn count(flag: &str, text: &str) -> anyhow::Result<u32> {
+    match text.replace(['_', ','], "").parse() {
+        Ok(count @ 1..) => Ok(count),
+        _ => bail!("{flag} `{}` is no number of clients: write 1 or more", Escaped(text)),
+    }
+}

@@ -1,0 +1,213 @@
+//! What is shown: lists, summaries, reports, and what this machine can do.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use serde_json::json;
+use stillhere_core::text::Escaped;
+use stillhere_storm::attack::{ATTACKS, Against};
+use stillhere_storm::doctor;
+use stillhere_storm::plan::builtin;
+use stillhere_storm::report::text::{self, Style};
+use stillhere_storm::report::{self, SearchReport, Summary};
+use stillhere_storm::sample::{self, Recording};
+
+use super::view;
+use crate::output;
+
+/// The page of a run, a comparison or a search.
+const PAGE: &str = "report.html";
+/// A run in numbers.
+const SUMMARY: &str = "summary.json";
+/// A search in numbers.
+const SEARCH: &str = "search.json";
+
+/// Tell what this machine can generate, before a storm disappoints.
+#[derive(clap::Args)]
+pub(super) struct DoctorArgs {
+    /// Print it as one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+/// Make the reports of earlier runs again; of several at once, a page that compares them.
+#[derive(clap::Args)]
+pub(super) struct ReportArgs {
+    /// Folders of results
+    #[arg(value_name = "DIR", required = true)]
+    folders: Vec<PathBuf>,
+    /// Where the page goes; report.html in the first folder (comparison.html for several) if left out
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Print the summaries as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
+    let seen = doctor::look();
+    if args.json {
+        output::print_json(&seen)?
+    } else {
+        output::print(&seen)?
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What can be run.
+pub(super) fn list(json: bool) -> anyhow::Result<()> {
+    let plans = builtin::list();
+    if json {
+        let plans: Vec<_> = plans.iter().map(|(name, about)| json!({ "name": name, "about": about })).collect();
+        let attacks: Vec<_> = ATTACKS
+            .iter()
+            .map(|attack| {
+                let any = attack.against == Against::Any;
+                json!({ "name": attack.name, "about": attack.about, "any_server": any, "size": attack.size })
+            })
+            .collect();
+        return output::print_json(&json!({ "plans": plans, "attacks": attacks }));
+    }
+    let columns = output::text_columns();
+    let mut page = String::from(
+        "Attacks, each a plan of the same name beside honest clients (* any server with frames, else stillhere's):\n\n",
+    );
+    for attack in ATTACKS {
+        let mark = if attack.against == Against::Any { "*" } else { " " };
+        let _ = writeln!(page, "  {}{mark}", attack.name);
+        page += &output::wrapped(attack.about, "      ", columns);
+    }
+    page += "\nOther plans:\n\n";
+    for (name, about) in plans.iter().filter(|(name, _)| !ATTACKS.iter().any(|attack| attack.name == *name)) {
+        let _ = writeln!(page, "  {name}");
+        page += &output::wrapped(about, "      ", columns);
+    }
+    page += "\nBegin with `stillhere storm calm`; write plans of your own as docs/storm-plans.md says.\n";
+    output::print(page)
+}
+
+/// Writes what a run has found into its folder and tells it. Whether it passed.
+pub(super) fn tell(recording: &Recording, out: &Path, json: bool) -> anyhow::Result<bool> {
+    let summary = Summary::of(recording);
+    write(out, SUMMARY, &(serde_json::to_string_pretty(&summary)? + "\n"))?;
+    write(out, PAGE, &report::page(&[(recording.run.plan.name.clone(), recording.clone())]))?;
+    if json {
+        output::print_json(&summary)?;
+    } else {
+        let place = out.join(PAGE);
+        output::print(text::summary(&summary, Some(&place.to_string_lossy()), Style { colour: output::coloured() }))?;
+    }
+    Ok(summary.passed)
+}
+
+/// The same for a search. It has passed if any number held.
+pub(super) fn tell_search(found: &SearchReport, out: &Path, json: bool) -> anyhow::Result<bool> {
+    for (nth, trial) in found.trials.iter().enumerate() {
+        write(
+            &out.join(format!("trial-{:02}", nth + 1)),
+            SUMMARY,
+            &(serde_json::to_string_pretty(&trial.summary)? + "\n"),
+        )?;
+    }
+    write(out, SEARCH, &(serde_json::to_string_pretty(found)? + "\n"))?;
+    write(out, PAGE, &report::search_page(found))?;
+    if json {
+        output::print_json(found)?;
+    } else {
+        output::print(search_text(found, &out.join(PAGE)))?;
+    }
+    Ok(found.held.is_some())
+}
+
+pub(super) fn report(args: &ReportArgs) -> anyhow::Result<ExitCode> {
+    let [first, rest @ ..] = &args.folders[..] else { bail!("which results? write the folders of earlier runs") };
+    if first.join(SEARCH).is_file() {
+        if !rest.is_empty() {
+            bail!("{} is a search; searches are reported one at a time", shown(first));
+        }
+        return search_again(first, args);
+    }
+    let mut recordings = Vec::new();
+    for folder in &args.folders {
+        let recording = sample::read(folder)?;
+        if recording.torn {
+            // The reader should know; the report says nothing of what was torn off.
+            let _ = writeln!(io::stderr(), "stillhere: the last line in {} was cut off and is left out", shown(folder));
+        }
+        let name = folder.file_name().map_or_else(|| folder.to_string_lossy(), |name| name.to_string_lossy());
+        recordings.push((name.into_owned(), recording));
+    }
+    let summaries: Vec<Summary> = recordings.iter().map(|(_, recording)| Summary::of(recording)).collect();
+    let place = args.out.clone().unwrap_or_else(|| first.join(if rest.is_empty() { PAGE } else { "comparison.html" }));
+    fs::write(&place, report::page(&recordings)).with_context(|| format!("can't write {}", shown(&place)))?;
+    if args.json {
+        output::print_json(&summaries)?;
+    } else {
+        let style = Style { colour: output::coloured() };
+        let place = place.to_string_lossy();
+        for (nth, summary) in summaries.iter().enumerate() {
+            let is_last = nth + 1 == summaries.len();
+            output::print(text::summary(summary, is_last.then_some(&*place), style))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn search_again(folder: &Path, args: &ReportArgs) -> anyhow::Result<ExitCode> {
+    let path = folder.join(SEARCH);
+    let text = fs::read_to_string(&path).with_context(|| format!("can't read {}", shown(&path)))?;
+    let found: SearchReport =
+        serde_json::from_str(&text).with_context(|| format!("{} is no search of this version", shown(&path)))?;
+    let place = args.out.clone().unwrap_or_else(|| folder.join(PAGE));
+    fs::write(&place, report::search_page(&found)).with_context(|| format!("can't write {}", shown(&place)))?;
+    if args.json {
+        output::print_json(&found)?;
+    } else {
+        output::print(search_text(&found, &place))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A search as a table: the tutorial's, made exact.
+fn search_text(found: &SearchReport, place: &Path) -> String {
+    let mut text = format!("{}\n\n", found.found());
+    if let Some(cut) = &found.cut {
+        let _ = writeln!(text, "{}\n", Escaped(cut));
+    }
+    let _ = writeln!(
+        text,
+        "{:>9}  {:<8} {:>10}  {:>12}  {:>12}  broken",
+        "number", "verdict", "tries/s", "p99", "not let in"
+    );
+    for trial in &found.trials {
+        let figure = |name: &str| trial.summary.figures.get(name).copied();
+        let number = |name: &str| figure(name).map_or("–".to_owned(), |value| output::thousands(value.round() as i64));
+        let broken = trial.summary.judged.iter().filter(|judged| !judged.holds);
+        let broken: Vec<String> = broken.map(|judged| Escaped(&judged.threshold.text).to_string()).collect();
+        let _ = writeln!(
+            text,
+            "{:>9}  {:<8} {:>10}  {:>12}  {:>12}  {}",
+            output::thousands(trial.number),
+            if trial.held { "held" } else { "broken" },
+            number("tries"),
+            figure("p99").or_else(|| figure("load_p99")).map_or("–".to_owned(), |value| view::micros(value as u64)),
+            number("newcomers_refused"),
+            broken.join(", ")
+        );
+    }
+    let _ = writeln!(text, "\n{}", shown(place));
+    text
+}
+
+fn write(folder: &Path, name: &str, text: &str) -> anyhow::Result<()> {
+    let path = folder.join(name);
+    fs::write(&path, text).with_context(|| format!("can't write {}", shown(&path)))
+}
+
+fn shown(path: &Path) -> String {
+    Escaped(&path.to_string_lossy()).to_string()
+}
