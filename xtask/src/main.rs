@@ -59,6 +59,8 @@ enum Suite {
     Beats(bench::Options),
     /// Chat: fan-out, delivery, durable messages, memory and slow readers of the gateway.
     Chat(bench::Options),
+    /// Storm: the gateway under every attack, beside honest clients.
+    Storm(bench::storm::Options),
 }
 
 fn main() -> ExitCode {
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy::run(),
         Chore::Bench { suite: Suite::Beats(options) } => bench::run(&bench::BEATS, &options),
         Chore::Bench { suite: Suite::Chat(options) } => bench::run(&bench::chat::CHAT, &options),
+        Chore::Bench { suite: Suite::Storm(options) } => bench::storm::run(&options),
         Chore::Gen { check } => generated::run(check),
         Chore::Floor(options) => floor::run(&options),
         Chore::Crowd(options) => bench::crowd::run(&options),

@@ -71,6 +71,11 @@ impl Daemon {
         self.clients
     }
 
+    /// Where operators connect.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// Its pid.
     pub(crate) fn pid(&self) -> u32 {
         self.guard.pid()

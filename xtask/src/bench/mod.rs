@@ -14,6 +14,7 @@ mod process;
 mod report;
 mod row;
 mod rows;
+pub(crate) mod storm;
 mod target;
 
 use std::net::{IpAddr, Ipv4Addr};
