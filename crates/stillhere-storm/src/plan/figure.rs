@@ -31,9 +31,9 @@ macro_rules! figures {
 /// All of them. Those of the crowd are of the phase `during` unless their name says otherwise.
 pub const FIGURES: &[Figure] = figures! {
     "p50" Time "Round trip of honest beats during the attack, median."
-    "p90" Time "The same, of nine in ten."
-    "p99" Time "The same, of 99 in 100."
-    "p99.9" Time "The same, of 999 in 1,000."
+    "p90" Time "Round trip of honest beats during the attack, of nine in ten."
+    "p99" Time "Round trip of honest beats during the attack, of 99 in 100."
+    "p99.9" Time "Round trip of honest beats during the attack, of 999 in 1,000."
     "max" Time "The longest round trip during the attack."
     "before.p50" Time "Round trip before the attack, median."
     "before.p99" Time "Round trip before the attack, of 99 in 100."
@@ -60,8 +60,8 @@ pub const FIGURES: &[Figure] = figures! {
     "enter_p99" Time "From connecting to being let in during the attack, of 99 in 100."
     "rate" Number "Requests of the load that were answered, a second."
     "load_p50" Time "From when a request was due to its answer, median."
-    "load_p99" Time "The same, of 99 in 100."
-    "load_p99.9" Time "The same, of 999 in 1,000."
+    "load_p99" Time "From when a request was due to its answer, of 99 in 100."
+    "load_p99.9" Time "From when a request was due to its answer, of 999 in 1,000."
     "load_failed" Number "Requests of the load that were refused or lost."
     "load_open" Number "Requests of the load that were due and never answered."
     "tries" Number "Tries of all attackers, a second: an attack that isn't carried out proves nothing."

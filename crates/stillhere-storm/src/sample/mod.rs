@@ -4,6 +4,7 @@
 //! a [`Line::End`]. A run that was cut off lacks the end, and can still be reported. Its format is a promise: fields
 //! are added, never renamed; [`VERSION`] says which.
 
+mod file;
 mod spread;
 mod tally;
 
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::file::{FILE, Recording, ReportError, Writer, read};
 pub use self::spread::Spread;
 pub use self::tally::{Gauges, Tally};
 use crate::plan::Plan;
@@ -18,8 +20,8 @@ use crate::plan::Plan;
 /// The version of the file's format.
 pub const VERSION: u32 = 1;
 
-/// A line of `samples.jsonl`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// A line of `samples.jsonl`, as it is written; [`read`] reads them.
+#[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum Line {
     /// The first.
