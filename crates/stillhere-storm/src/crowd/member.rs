@@ -187,8 +187,13 @@ impl Member {
     }
 
     fn pushed(&mut self, body: &str, common: &Common) {
-        let Some(talk) = &mut self.talk else { return };
-        match talk.pushed(self.index, body, common) {
+        let sign = match &mut self.talk {
+            Some(talk) => talk.pushed(self.index, body, common),
+            // Who doesn't talk is only told of what it was put on leave for.
+            None if body.contains("\"digest\"") => Sign::Digest,
+            None => Sign::None,
+        };
+        match sign {
             Sign::None => {}
             Sign::Alive => {
                 self.is_suspect = false;

@@ -49,7 +49,8 @@ impl Probe {
     pub(crate) fn new(target: &Target, address: SocketAddr, pid: Option<u32>) -> Probe {
         let shared = Arc::new(Shared::default());
         let (theirs, metrics) = (shared.clone(), target.metrics.clone());
-        let pid = pid.or(target.pid).or_else(|| process::listener(address));
+        // A target within this process can't be told apart from the storm.
+        let pid = pid.or(target.pid).or_else(|| process::listener(address)).filter(|pid| *pid != std::process::id());
         let thread = std::thread::Builder::new().name("storm-probe".to_owned());
         let thread = thread.spawn(move || look_when_asked(&theirs, pid, metrics.as_deref())).ok();
         Probe { shared, thread }

@@ -98,12 +98,14 @@ impl Seen<'_> {
         }
     }
 
-    /// Clients of v1 are told; of others only the target's own metrics know.
+    /// Clients of v1 who talk are told; of others the target's own metrics know more.
     fn false_leaves(&self) -> Option<f64> {
         let told = self.summary.whole.false_leaves;
-        let counted = match self.crowd()?.mode {
-            Mode::V1 => Some(told),
-            Mode::Legacy => self.summary.target.false_leaves.map(|counted| counted.max(told)),
+        let (crowd, metrics) = (self.crowd()?, self.summary.target.false_leaves);
+        let counted = match crowd.mode {
+            Mode::V1 if crowd.rooms > 0 => Some(told),
+            Mode::V1 => Some(metrics.unwrap_or(0).max(told)),
+            Mode::Legacy => metrics.map(|counted| counted.max(told)),
             Mode::Frame => None,
         };
         counted.or((told > 0).then_some(told)).map(|count| count as f64)

@@ -1,4 +1,6 @@
 //! The storm on real sockets.
 
 mod hostile;
+mod target;
 mod toys;
+mod verdicts;
