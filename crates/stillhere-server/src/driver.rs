@@ -31,9 +31,8 @@ use crate::gate::Admission;
 use crate::hub::{Hub, Inbox, Message, Room};
 use crate::notes::Notes;
 use crate::store::{LedgerWriter, StoreWriter};
+use crate::turns::{TURN_BYTES, Turns};
 
-/// The thread's buffer for reading; a frame of the default limit fits.
-const BUFFER_BYTES: usize = 64 * 1024 + 4;
 /// How much later than planned the shard may be woken before waiting input is read first: what has arrived in time
 /// shall not be missed because the thread was late.
 const LATE: Duration = Duration::from_millis(20);
@@ -75,6 +74,8 @@ pub(crate) struct Driver {
     open_link: OpenLink,
     state: RefCell<State>,
     buffer: RefCell<Vec<u8>>,
+    /// Where links wait that send much.
+    turns: Turns,
     /// The shard wants to be woken sooner than planned.
     sooner: Notify,
 }
@@ -136,6 +137,8 @@ pub(crate) fn run(parts: Parts, start: impl FnOnce(&Rc<Driver>)) -> std::io::Res
     runtime.block_on(async move {
         let (driver, inbox) = Driver::new(parts);
         start(&driver);
+        let giver = Rc::clone(&driver);
+        tokio::task::spawn_local(async move { giver.turns.give().await });
         driver.run(inbox).await;
     });
     Ok(())
@@ -164,7 +167,8 @@ impl Driver {
             outbox_max: parts.outbox_max,
             open_link: parts.open_link,
             state: RefCell::new(state),
-            buffer: RefCell::new(vec![0; BUFFER_BYTES]),
+            buffer: RefCell::new(vec![0; TURN_BYTES]),
+            turns: Turns::default(),
             sooner: Notify::new(),
         };
         (Rc::new(driver), parts.inbox)
@@ -248,6 +252,16 @@ impl Driver {
     /// A link that was just added comes from a banned address.
     pub(crate) fn banned(&self, link: LinkId, wait: Option<Duration>) {
         self.handle(Input::Banned { link, wait });
+    }
+
+    /// What time it is on the process's clock.
+    pub(crate) fn now(&self) -> Time {
+        self.clock.now()
+    }
+
+    /// The queue of links that send much.
+    pub(crate) fn turns(&self) -> &Turns {
+        &self.turns
     }
 
     /// Lends the thread's buffer.

@@ -32,5 +32,6 @@ mod process;
 mod store;
 mod token;
 mod transport;
+mod turns;
 
 pub use store::salvage::Saved;
