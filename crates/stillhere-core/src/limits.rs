@@ -176,7 +176,7 @@ impl Default for Limits {
             frames_per_second: 1000,
             frames_burst: 5000,
             partial_bytes: 64 << 20,
-            retained: 50_000,
+            retained: 20_000,
             retained_per_address: 10_000,
             remembered: 100_000,
             drop_grace: Duration::from_secs(3),

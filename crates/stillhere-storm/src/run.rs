@@ -38,7 +38,7 @@ const END_TIMEOUT: Duration = Duration::from_secs(15);
 const FILES_OWN: u64 = 64;
 /// How much nicer attackers are than all others.
 #[cfg(unix)]
-const NICER: i32 = 10;
+const NICER: i32 = 19;
 
 /// Why there is no recording.
 #[derive(Debug, thiserror::Error)]

@@ -138,7 +138,7 @@ fn a_flag_beats_the_environment_which_beats_the_file() {
     assert_eq!(config.listen.clients.port(), 10);
     assert_eq!(config.listen.admin.port(), 21);
     assert_eq!(config.limits.closed, 3);
-    assert_eq!(config.limits.retained, 50_000);
+    assert_eq!(config.limits.retained, 20_000);
 }
 
 #[test]

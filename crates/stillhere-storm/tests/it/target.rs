@@ -140,9 +140,10 @@ async fn serve(mut stream: TcpStream, fault: Fault, shared: &Shared, is_attacker
     }
 }
 
-/// Lets that many milliseconds pass.
+/// Lets that many milliseconds pass: being late is what this server is for.
 async fn pause(since: Instant, millis: u64) {
-    tokio::time::sleep_until(since + Duration::from_millis(millis)).await;
+    let late = since + Duration::from_millis(millis);
+    assert!(tokio::time::timeout_at(late, std::future::pending::<()>()).await.is_err());
 }
 
 async fn read(stream: &mut TcpStream) -> std::io::Result<Value> {
