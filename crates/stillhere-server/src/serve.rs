@@ -115,7 +115,8 @@ fn start(config: &Config) -> anyhow::Result<(Gateway, Ready)> {
     let (hub, inboxes) = Hub::new(shards);
     let (Store { sessions: store, ledger, survivors }, office) = open_store(config, clock, &hub)?;
     let patience = patience(config);
-    let clients = listen::bind(config.listen.clients, config.limits.send_buffer, patience)
+    let buffers = listen::Buffers { send: config.limits.send_buffer, receive: config.limits.receive_buffer };
+    let clients = listen::bind(config.listen.clients, buffers, patience)
         .with_context(|| format!("can't listen for clients on {}; is another server there?", config.listen.clients))?;
     let admin = TcpListener::bind(config.listen.admin)
         .with_context(|| format!("can't listen for operators on {}; is another server there?", config.listen.admin))?;

@@ -150,7 +150,9 @@ impl Shard {
         let address = peer.without_port();
         let of_address = self.retained_by_address.get(&address).map_or(0, |count| *count as usize);
         if self.stats.retained as usize >= limits.retained || of_address >= limits.retained_per_address {
-            return self.finish(key, peer, Cause::Limit, true, at, out);
+            // Who only said hello has nothing to come back to, and a flood of such would push out those who have.
+            let has_lived = self.sessions.get(key as usize).is_some_and(|session| session.beats > 0);
+            return self.finish(key, peer, Cause::Limit, has_lived, at, out);
         }
         *self.retained_by_address.entry(address).or_insert(0) += 1;
         self.stats.retained += 1;

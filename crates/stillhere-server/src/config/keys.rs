@@ -228,6 +228,8 @@ sections! {
             "What may queue for one slow reader before its link is closed with 4005.";
         send_buffer: usize [Size] = "128KiB" in "4KiB" to "64MiB", restart,
             "The kernel's send buffer of a link (SO_SNDBUF), so that a peer that doesn't read can't hold much memory there.";
+        receive_buffer: usize [Size] = "64KiB" in "4KiB" to "64MiB", restart,
+            "The kernel's receive buffer of a link (SO_RCVBUF), so that a peer that floods can't pile up work there; the kernel adds as much again for itself.";
         retained: usize [Count] = "20000" in "0" to "100000000", live,
             "How many v1 sessions without a link are kept for a resume; while there are so many, one that loses its link is closed.";
         retained_per_address: usize [Count] = "10000" in "0" to "100000000", live,

@@ -36,14 +36,24 @@ const ACCEPTS_MAX: usize = 64;
 /// How long to wait when file descriptors have run out.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
-/// Opens the port for clients. `send_buffer` bounds what the kernel queues for one link, in bytes; `patience` is how
+/// What the kernel may queue for one link, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Buffers {
+    /// For a peer that doesn't read.
+    pub(crate) send: usize,
+    /// From a peer that sends faster than it is read.
+    pub(crate) receive: usize,
+}
+
+/// Opens the port for clients. `buffers` bounds what the kernel queues for one link, in bytes; `patience` is how
 /// long the detector may take at most: the kernel's own timers must not decide before it.
-pub(crate) fn bind(address: SocketAddr, send_buffer: usize, patience: Duration) -> io::Result<TcpListener> {
+pub(crate) fn bind(address: SocketAddr, buffers: Buffers, patience: Duration) -> io::Result<TcpListener> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
-    socket.set_send_buffer_size(send_buffer)?;
+    socket.set_send_buffer_size(buffers.send)?;
+    socket.set_recv_buffer_size(buffers.receive)?;
     // Unacknowledged data alone would end a connection after about 15 minutes by default.
     socket.set_tcp_user_timeout(Some(patience))?;
     socket.bind(&address.into())?;
