@@ -40,7 +40,7 @@ async fn attacker(ground: Rc<Ground>, index: u32) {
         };
         let user = format!("storm-victim-{}", rng.random_range(0..VICTIMS));
         let password: String = (0..length).map(|_| char::from(rng.random_range(b'!'..=b'~'))).collect();
-        let guess = json!({ "op": "login", "user": user, "password": password });
+        let guess = json!({ "op": "login", "user": user, "password": password, "id": 1 });
         // A refusal is counted by its code where it is heard.
         link = open.ask(&guess).await.map(|_| open);
     }

@@ -87,7 +87,7 @@ pub(super) async fn enter(ground: &Rc<Ground>, index: u32) -> Option<Talker> {
     drop(way);
     let mut talker = greet(ground, index).await?;
     let Way::Token(token) = &known else { return Some(talker) };
-    match talker.link.ask(&json!({ "op": "token", "token": token })).await {
+    match talker.link.ask(&json!({ "op": "token", "token": token, "id": 1 })).await {
         Some(reply) if reply["op"] == "ok" => Some(talker),
         refused => {
             let mut way = desk.lock().await;
@@ -135,7 +135,7 @@ impl Talker {
         let password = format!("storm over tall grass {:x}", self.ground.seed);
         let mut reply = None;
         for op in ["register", "login"] {
-            let request = json!({ "op": op, "user": user, "password": password, "remember": true });
+            let request = json!({ "op": op, "user": user, "password": password, "remember": true, "id": 1 });
             reply = self.link.ask(&request).await;
             if let Some(token) = reply.as_ref().and_then(|reply| reply["token"].as_str()) {
                 return Some(Way::Token(token.to_owned()));
@@ -154,7 +154,7 @@ impl Talker {
 
     /// Joins a room; whether it is in.
     pub(super) async fn join(&mut self, room: &str) -> bool {
-        let reply = self.link.ask(&json!({ "op": "join", "room": room })).await;
+        let reply = self.link.ask(&json!({ "op": "join", "room": room, "id": 1 })).await;
         if reply.as_ref().is_some_and(|reply| reply["op"] == "ok") {
             return true;
         }
@@ -182,6 +182,11 @@ impl Talker {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                     Ok(_) | Err(_) => return self.over().await,
                 }
+            }
+            if !rest.is_empty() {
+                // Readiness costs nothing of what the runtime lets a task do in one go, and reading does: a task that
+                // had used it up would be told that there is something, and then that there is nothing, for ever.
+                tokio::task::yield_now().await;
             }
         }
         true
@@ -348,4 +353,137 @@ pub(super) fn words(mut state: u64, bytes: usize) -> String {
         text.push(if place % 9 == 8 { ' ' } else { char::from(b'a' + ((state >> 59) % 26) as u8) });
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fake::{Fake, run, sound};
+    use super::*;
+    use crate::frame::Framing;
+
+    /// Lets so many attackers enter one after the other; what was asked for besides hello.
+    async fn entered(fake: &mut Fake, ground: &Rc<Ground>, count: u32) -> Vec<Value> {
+        let mut links = Vec::new();
+        for index in 0..count {
+            links.push(enter(ground, index).await.expect("it is let in").link);
+        }
+        let mut said = Vec::new();
+        while said.iter().filter(|said: &&Value| said["op"] == "hello").count() < count as usize {
+            said.push(fake.any().await.1);
+        }
+        // What the last one asked for after its hello comes before what is said now.
+        assert!(links[0].send_frame(br#"{"op":"that's it"}"#).await);
+        loop {
+            match fake.any().await.1 {
+                end if end["op"] == "that's it" => break,
+                request => said.push(request),
+            }
+        }
+        said.into_iter().filter(|said| said["op"] != "hello").collect()
+    }
+
+    fn ops(said: &[Value]) -> Vec<&str> {
+        said.iter().filter_map(|said| said["op"].as_str()).collect()
+    }
+
+    #[test]
+    fn an_account_is_made_once_for_ten_attackers_and_the_others_show_its_token() {
+        run(async {
+            let mut fake = Fake::start(|_, said| sound(said));
+            let ground = fake.ground("say-flood");
+            let said = entered(&mut fake, &ground, SHARE + 2).await;
+            let registered: Vec<_> = said.iter().filter(|said| said["op"] == "register").collect();
+            assert_eq!(registered.len(), 2, "{said:?}");
+            assert_ne!(registered[0]["user"], registered[1]["user"]);
+            assert!(said.iter().filter(|said| said["op"] == "token").all(|said| said["token"] == "a token"));
+            assert_eq!(said.len(), SHARE as usize + 2);
+        });
+    }
+
+    #[test]
+    fn many_that_come_at_once_wait_for_the_one_that_makes_the_account() {
+        run(async {
+            let mut fake = Fake::start(|_, said| sound(said));
+            let ground = fake.ground("say-flood");
+            fake.attack(&super::super::say_flood::ATTACK, &ground, &[0, 1, 2, 3]);
+            let mut registers = 0;
+            let mut joined = 0;
+            while joined < 4 {
+                let op = fake.any_of(&["register", "join"]).await.1["op"].clone();
+                registers += u32::from(op == "register");
+                joined += u32::from(op == "join");
+            }
+            assert_eq!(registers, 1);
+        });
+    }
+
+    #[test]
+    fn where_names_are_claims_hello_is_enough() {
+        run(async {
+            let mut fake = Fake::start(|_, said| match said["op"].as_str() {
+                Some("register") => Some(vec![json!({ "op": "error", "code": 1101 })]),
+                _ => sound(said),
+            });
+            let ground = fake.ground("say-flood");
+            assert_eq!(ops(&entered(&mut fake, &ground, 3).await), ["register"]);
+        });
+    }
+
+    #[test]
+    fn an_account_of_an_earlier_storm_is_logged_in_to_and_a_token_that_was_forgotten_is_asked_for_anew() {
+        run(async {
+            let mut tokens = 0;
+            let mut fake = Fake::start(move |_, said| match said["op"].as_str() {
+                Some("register") => Some(vec![json!({ "op": "error", "code": 1106 })]),
+                Some("login") => Some(vec![json!({ "op": "ok", "re": 1, "token": "another" })]),
+                Some("token") => {
+                    tokens += 1;
+                    (tokens == 1).then(|| vec![json!({ "op": "error", "code": 1105, "retry_ms": 1 })]).or(sound(said))
+                }
+                _ => sound(said),
+            });
+            let ground = fake.ground("say-flood");
+            let _first = enter(&ground, 0).await.unwrap();
+            assert!(enter(&ground, 1).await.is_none());
+            let _third = enter(&ground, 2).await.unwrap();
+            for op in ["register", "login", "token", "register", "login"] {
+                assert_eq!(fake.any_of(&["register", "login", "token"]).await.1["op"], op);
+            }
+        });
+    }
+
+    #[test]
+    fn what_comes_is_read_while_a_target_doesnt_read() {
+        run(async {
+            // A target that answers each frame with more than the kernel takes and reads no further until that is gone.
+            let much = words(3, 1 << 16);
+            let mut fake = Fake::start(move |_, said| match said["op"].as_str() {
+                Some("say") => Some((0..15).map(|_| json!({ "op": "message", "text": much })).collect()),
+                _ => sound(said),
+            });
+            let ground = fake.ground("say-flood");
+            let mut talker = enter(&ground, 0).await.unwrap();
+            let mut frames = Vec::new();
+            let said = json!({ "op": "say", "text": words(4, 1 << 15) }).to_string();
+            Framing::STILLHERE.write(said.as_bytes(), &mut frames);
+            for _ in 0..300 {
+                assert!(talker.send(&frames).await);
+            }
+            for _ in 0..300 {
+                // The rest of it is taken while this waits.
+                while fake.empty() {
+                    assert!(talker.read().await);
+                    tokio::task::yield_now().await;
+                }
+                fake.next("say").await;
+            }
+        });
+    }
+
+    #[test]
+    fn a_tempo_is_just_below_what_is_allowed_but_for_every_fourth() {
+        let gap = Tempo::new(1000.0, 1).gap.unwrap();
+        assert!((1100..1120).contains(&gap.as_micros()), "{gap:?}");
+        assert_eq!((Tempo::new(1000.0, 4).gap, Tempo::new(0.0, 1).gap), (None, None));
+    }
 }

@@ -294,6 +294,10 @@ impl Talk {
                     }
                 }
             }
+            if !rest.is_empty() {
+                // As in `talk`: or a task that may read no more in this go would be told for ever that it could.
+                tokio::task::yield_now().await;
+            }
         }
         true
     }
