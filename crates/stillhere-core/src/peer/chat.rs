@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::RETRY_MAX;
 use super::event::{Failed, PeerEvent, PeerOutputs, Recovery, Refused, Ticket};
-use super::places::{Places, Standing, Where};
+use super::places::{Novelty, Places, Standing, Where};
 use super::{FRAME_BYTES, Session};
 use crate::time::Time;
 use crate::wire::error::ErrorCode;
@@ -471,8 +471,9 @@ impl Chat {
             (None, Some(to)) if is_own => Where::user(to),
             (None, _) => Where::user(&message.from),
         };
-        let is_new = self.places.pushed(at.clone(), message.seq);
-        self.repeated += u64::from(!is_new && !is_own);
+        let novelty = self.places.pushed(at.clone(), message.seq);
+        let is_new = novelty == Novelty::New;
+        self.repeated += u64::from(novelty == Novelty::Repeated && !is_own);
         let (true, Some(mid)) = (is_own && is_new, message.mid.as_deref()) else { return is_new };
         let said = |pending: &Pending| matches!(&pending.kind, Kind::Say { at: there, mid: Some(said) } if *there == at && **said == *mid);
         let Some(index) = self.requests.iter().position(said) else { return is_new };

@@ -38,10 +38,23 @@ pub(super) enum Standing {
     In,
 }
 
+/// What a pushed message is to the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Novelty {
+    /// It wasn't here before.
+    New,
+    /// It is an own one, or lies before the beginning that the application chose.
+    Known,
+    /// It was pushed before.
+    Repeated,
+}
+
 #[derive(Debug)]
 pub(super) struct Place {
     /// Everything up to here was received, said, or lies before the beginning.
     pub(super) have: u64,
+    /// The greatest seq that was pushed.
+    pushed: u64,
     /// Own messages above `have`, as runs (first, last) in order: those between are still to be pushed.
     ahead: Vec<(u64, u64)>,
     /// Whether the application joined it, so that a new session joins it again.
@@ -55,15 +68,20 @@ pub(super) struct Place {
 
 impl Place {
     fn new(order: u64) -> Place {
-        Place { have: 0, ahead: Vec::new(), wanted: false, standing: Standing::Out, at: None, order }
+        Place { have: 0, pushed: 0, ahead: Vec::new(), wanted: false, standing: Standing::Out, at: None, order }
     }
 
-    /// A pushed message; tells whether it is new. Pushes come in order, so all before it was pushed, is own, or is gone.
-    fn pushed(&mut self, seq: u64) -> bool {
+    /// A pushed message; tells what it is. Pushes come in order, so all before it was pushed, is own, or is gone.
+    fn pushed(&mut self, seq: u64) -> Novelty {
         let is_own = self.ahead.iter().any(|(first, last)| (*first..=*last).contains(&seq));
-        let is_new = seq > self.have && !is_own;
+        let novelty = match seq {
+            seq if seq > self.have && !is_own => Novelty::New,
+            seq if seq <= self.pushed => Novelty::Repeated,
+            _ => Novelty::Known,
+        };
+        self.pushed = self.pushed.max(seq);
         self.advance(seq);
-        is_new
+        novelty
     }
 
     /// The place of an own message, as the reply told it. A reply may overtake pushes of before it.
@@ -95,6 +113,7 @@ impl Place {
     /// The application wants what comes after this seq, although it may have had it.
     fn rewind(&mut self, after: u64) {
         self.have = after;
+        self.pushed = self.pushed.min(after);
         self.ahead.clear();
     }
 }
@@ -108,8 +127,8 @@ pub(super) struct Places {
 }
 
 impl Places {
-    /// A pushed message; tells whether it is new.
-    pub(super) fn pushed(&mut self, at: Where, seq: u64) -> bool {
+    /// A pushed message; tells what it is.
+    pub(super) fn pushed(&mut self, at: Where, seq: u64) -> Novelty {
         self.of(at).pushed(seq)
     }
 
@@ -207,15 +226,15 @@ mod tests {
     fn a_push_is_new_once_however_replies_and_pushes_overtake_each_other() {
         let mut place = Place::new(0);
         let is_new = [1, 2, 2, 1].map(|seq| place.pushed(seq));
-        assert_eq!(is_new, [true, true, false, false]);
+        assert_eq!(is_new, [Novelty::New, Novelty::New, Novelty::Repeated, Novelty::Repeated]);
         for seq in [4, 5, 7] {
             place.said(seq);
         }
         assert_eq!((place.have, &place.ahead[..]), (2, &[(4, 5), (7, 7)][..]));
-        assert!(place.pushed(3));
+        assert_eq!(place.pushed(3), Novelty::New);
         assert_eq!((place.have, &place.ahead[..]), (5, &[(7, 7)][..]));
-        assert!(!place.pushed(5), "an own message that catching up brings");
-        assert!(place.pushed(6) && !place.pushed(7) && place.pushed(8));
+        assert_eq!(place.pushed(5), Novelty::Known, "an own message that catching up brings");
+        assert_eq!([6, 7, 8].map(|seq| place.pushed(seq)), [Novelty::New, Novelty::Known, Novelty::New]);
         assert_eq!((place.have, place.ahead.len()), (8, 0));
     }
 
@@ -223,7 +242,7 @@ mod tests {
     fn conversations_and_runs_are_bounded() {
         let mut places = Places::default();
         for nth in 0..CONVERSATIONS_MAX as u64 + 10 {
-            assert!(places.pushed(Where::user(&format!("u{nth}")), 1));
+            assert_eq!(places.pushed(Where::user(&format!("u{nth}")), 1), Novelty::New);
         }
         assert_eq!(places.users.len(), CONVERSATIONS_MAX);
         assert!(!places.users.contains_key("u0") && places.users.contains_key("u10"));

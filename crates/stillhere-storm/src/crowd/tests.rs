@@ -246,7 +246,7 @@ fn where_it_takes_accounts_a_few_are_made_and_shared() {
         let run = Run::begin(Crowd { say_every: Some(Duration::from_millis(500)), ..talkers(12) }, target);
         run.until(|seen| seen.said >= 24).await;
         let seen = run.end().await;
-        assert_eq!((server.accounts.get(), seen.unsaid, seen.messages_lost), (3, 0, 0), "five share one");
+        assert_eq!((server.accounts.get(), seen.unsaid, seen.messages_lost), (6, 0, 0), "two share one");
     });
 }
 
