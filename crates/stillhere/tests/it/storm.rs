@@ -10,6 +10,7 @@ use std::thread;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
+use stillhere_storm::plan::{Sought, file};
 
 use crate::run::{Ended, Scratch, run};
 
@@ -355,4 +356,72 @@ fn our_own_client_stands_a_server_that_says_nothing() {
     for name in ["memory", "calm", "one-link"] {
         assert!(criteria.iter().any(|criterion| criterion["name"] == name && criterion["holds"] == true), "{row}");
     }
+}
+
+#[test]
+fn a_target_that_the_storm_starts_is_told_of_when_it_cannot_be() {
+    let scratch = Scratch::new();
+    let started = |target: SocketAddr, command: &str| {
+        let text = plan(target, HOLD).replace("[time]", &format!("command = [{command}]\nready = \"200ms\"\n[time]"));
+        let out = format!("{}/out-{}", scratch.path(), target.port());
+        let ended = run(&["storm", &scratch.file("started.toml", &text), "--out", &out]);
+        assert_eq!((ended.code, ended.out.as_str()), (2, ""), "{ended:?}");
+        ended.err
+    };
+    assert!(started(echo(), "\"false\"").contains("something listens at 127.0.0.1:"));
+    assert!(started(nobody(), "\"false\"").contains("the target `false` ended at once"));
+    assert!(started(nobody(), "\"/nowhere/server\"").contains("can't start the target `/nowhere/server`"));
+    let told = started(nobody(), "\"sleep\", \"60\"");
+    assert!(told.contains("doesn't accept connections") && told.contains("{port}"), "{told}");
+}
+
+#[test]
+fn the_tutorials_search_finds_how_many_attackers_its_server_withstands() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../..");
+    let path = format!("{root}/examples/tutorial/withstood.toml");
+    let plan = file::read(Path::new(&path)).expect("a plan");
+    let search = plan.search.as_ref().expect("a search");
+    assert_eq!((&*plan.name, search.find, search.from, search.max), ("withstood", Sought::Attackers, 25, 3200));
+    assert_eq!(plan.target.command[1..], ["examples/tutorial/chat_server.py", "--port", "{port}"]);
+
+    if Command::new("python3").arg("--version").stdout(Stdio::null()).status().is_err() {
+        return eprintln!("no python3: nothing more was tested");
+    }
+    // The same in a few seconds, and nothing about speed.
+    let mut text = text(root, "examples/tutorial/withstood.toml");
+    for (written, instead) in [
+        ("    \"p99 < 500ms\",\n", ""),
+        ("127.0.0.1:14100", &*nobody().to_string()),
+        ("examples/tutorial/", &format!("{root}/examples/tutorial/")),
+        (
+            "ramp = \"5s\"\nbefore = \"5s\"\nduring = \"15s\"\nafter = \"5s\"",
+            "ramp = \"500ms\"\nbefore = \"500ms\"\nduring = \"1500ms\"\nafter = \"500ms\"",
+        ),
+        ("count = 50", "count = 5"),
+        ("count = 25", "count = 2"),
+        ("from = 25\nmax = 3200", "from = 2\nmax = 4"),
+    ] {
+        assert_eq!(text.matches(written).count(), 1 + usize::from(written.starts_with("examples")), "{written}");
+        text = text.replace(written, instead);
+    }
+    let scratch = Scratch::new();
+    let out = format!("{}/out", scratch.path());
+    let ended = run(&["storm", &scratch.file("withstood.toml", &text), "--out", &out, "--json"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let found = ended.json();
+    assert_eq!((&found["held"], &found["broke"], &found["cut"]), (&4.into(), &Value::Null, &Value::Null), "{found}");
+    let numbers: Vec<_> = found["trials"].as_array().expect("a list").iter().map(|trial| &trial["number"]).collect();
+    assert_eq!(numbers, [2, 4]);
+    assert_eq!(json(&out, "search.json"), found);
+    for trial in ["trial-01", "trial-02"] {
+        let folder = format!("{out}/{trial}");
+        assert_eq!(json(&folder, "summary.json")["passed"], true);
+        assert!(self::text(&folder, "target.log").starts_with("listening "), "the server was started for {trial}");
+        assert_eq!(run(&["storm", "report", &folder]).code, 0);
+    }
+    let page = self::text(&out, "report.html");
+    fs::remove_file(Path::new(&out).join("report.html")).expect("removed");
+    let ended = run(&["storm", "report", &out]);
+    assert_eq!((ended.code, self::text(&out, "report.html")), (0, page), "{ended:?}");
+    assert_eq!(ended.out.lines().filter(|line| line.contains(" held ")).count(), 2, "{}", ended.out);
 }
