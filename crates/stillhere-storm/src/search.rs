@@ -4,10 +4,9 @@
 //! trial suffers from what the one before has left behind.
 
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use crate::pace::search::Search;
-use crate::plan::{Plan, PlanError, Sought, Step};
+use crate::plan::{Plan, PlanError};
 use crate::report::{SearchReport, Summary, Trial, VERSION};
 use crate::run::{self, Options, Progress, StormError};
 
@@ -28,7 +27,7 @@ pub fn run(plan: &Plan, options: &Options, watch: &mut dyn FnMut(Progress<'_>)) 
         let nth = trials.len() as u32 + 1;
         let out = options.out.as_ref().map(|out| out.join(format!("trial-{nth:02}")));
         let trial = Options { out, trial: Some(nth), ..options.clone() };
-        let recording = match run::run(&with(plan, number), &trial, watch) {
+        let recording = match run::run(&plan.trial(number), &trial, watch) {
             Ok(recording) => recording,
             Err(error) if trials.is_empty() => return Err(error),
             Err(StormError::Plan(error)) => {
@@ -52,20 +51,4 @@ pub fn run(plan: &Plan, options: &Options, watch: &mut dyn FnMut(Progress<'_>)) 
     }
     let found = search.found();
     Ok(SearchReport { version: VERSION, plan: plan.clone(), held: found.held, broke: found.broke, cut, trials })
-}
-
-/// The plan with this number in place of the one that is sought.
-fn with(plan: &Plan, number: u64) -> Plan {
-    let mut plan = plan.clone();
-    let count = u32::try_from(number).unwrap_or(u32::MAX);
-    match plan.search.take().map(|search| search.find) {
-        Some(Sought::Attackers) => plan.attacks.iter_mut().take(1).for_each(|attack| attack.count = count),
-        Some(Sought::Crowd) => plan.crowd.iter_mut().for_each(|crowd| crowd.count = count),
-        Some(Sought::Rate) => {
-            let steady = Step { from: number as f64, to: number as f64, lasts: Duration::from_secs(u64::MAX) };
-            plan.load.iter_mut().for_each(|load| load.steps = vec![steady]);
-        }
-        None => {}
-    }
-    plan
 }

@@ -140,20 +140,25 @@ fn storm(args: &Args) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("can't make the folder {}", Escaped(&out.to_string_lossy())))?;
     end_in_good_order(interrupted.clone());
     let options = Options { out: Some(out.clone()), trial: None, interrupted, withdrawn };
-    let mut view = View::new(&plan);
-    let passed = match plan.search {
-        None => {
-            let recording = stillhere_storm::run::run(&plan, &options, &mut |progress| view.show(progress));
-            view.finish();
-            pages::tell(&recording?, &out, args.json)?
-        }
-        Some(_) => {
-            let found = search::run(&plan, &options, &mut |progress| view.show(progress));
-            view.finish();
-            pages::tell_search(&found?, &out, args.json)?
-        }
-    };
+    let passed = carry_out(&plan, &options, &out, args.json).inspect_err(|_| {
+        // What has no results needs no folder; one that has something isn't removed.
+        let _ = std::fs::remove_dir(&out);
+    })?;
     Ok(ExitCode::from(if passed { EXIT_PASSED } else { EXIT_BROKEN }))
+}
+
+/// Whether it passed.
+fn carry_out(plan: &Plan, options: &Options, out: &Path, json: bool) -> anyhow::Result<bool> {
+    let mut view = View::new(plan);
+    if plan.search.is_none() {
+        let recording = stillhere_storm::run::run(plan, options, &mut |progress| view.show(progress));
+        view.finish();
+        pages::tell(&recording?, out, json)
+    } else {
+        let found = search::run(plan, options, &mut |progress| view.show(progress));
+        view.finish();
+        pages::tell_search(&found?, out, json)
+    }
 }
 
 fn plan(name: &str, args: &Args) -> anyhow::Result<Plan> {
@@ -185,13 +190,26 @@ fn refuse_used(out: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// The first ctrl-c (or request to terminate) sets `interrupted`, the second ends the process as ever.
+/// The first ctrl-c (or request to terminate) sets `interrupted`, the second ends the process as ever. It is so once
+/// this returns.
 fn end_in_good_order(interrupted: Arc<AtomicBool>) {
+    let (listening, listens) = std::sync::mpsc::channel();
     let listen = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let Ok(runtime) = runtime else { return };
         runtime.block_on(async {
-            super::beat::interrupted().await;
+            let mut first = std::pin::pin!(super::beat::interrupted());
+            // Asked once, it listens.
+            let is_first = tokio::select! {
+                biased;
+                () = &mut first => true,
+                () = std::future::ready(()) => false,
+            };
+            // Who has gone on without waiting doesn't mind.
+            let _ = listening.send(());
+            if !is_first {
+                first.await;
+            }
             interrupted.store(true, Ordering::Relaxed);
             // A line that can't be shown is no reason to stop.
             let _ = writeln!(io::stderr(), "\nending in good order; ctrl-c once more ends at once");
@@ -200,7 +218,10 @@ fn end_in_good_order(interrupted: Arc<AtomicBool>) {
         });
     };
     // Without the thread ctrl-c ends the process at once, as it does everywhere.
-    let _ = std::thread::Builder::new().name("storm-signals".to_owned()).spawn(listen);
+    if std::thread::Builder::new().name("storm-signals".to_owned()).spawn(listen).is_ok() {
+        // It fails when the thread has ended: then there is nothing to wait for.
+        let _ = listens.recv();
+    }
 }
 
 fn time(flag: &str, text: &str) -> anyhow::Result<Duration> {

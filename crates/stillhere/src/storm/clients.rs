@@ -70,13 +70,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         pid: args.pid,
         frame,
     })?;
+    let stop = Arc::new(AtomicBool::new(false));
+    end_in_good_order(stop.clone());
     let mut said = String::new();
     for (name, address) in hostile.addresses() {
         said += &format!("{address:<22} {name}\n");
     }
     eprintln!("{said}connect a client to any of them; ctrl-c ends it with the verdict");
-    let stop = Arc::new(AtomicBool::new(false));
-    end_in_good_order(stop.clone());
     let verdict = hostile.run(|_| {}, &stop);
     if args.json {
         output::print_json(&verdict)?

@@ -116,6 +116,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         rate_max: args.rate,
         lasts,
     })?;
+    let stop = Arc::new(AtomicBool::new(false));
+    end_in_good_order(stop.clone());
     let ports: Vec<String> = args.ports.iter().map(u16::to_string).collect();
     print(format!(
         "whoever has this code may storm port {} of this host for {}, with up to {} attackers and {} connections:\n\n  \
@@ -132,8 +134,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             format!(" --consent-port {}", consent.address().port())
         },
     ))?;
-    let stop = Arc::new(AtomicBool::new(false));
-    end_in_good_order(stop.clone());
     let mut seen = std::collections::BTreeSet::new();
     let on_told = move |told: Told| match told {
         // A storm asks every few seconds; its owner wants to hear of it once.

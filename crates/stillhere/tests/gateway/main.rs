@@ -11,6 +11,7 @@
 //! - `chat_table`, `chat_limits`, `chat_resume`: every op wrong, too much of it, and links that break in between
 //! - `carrier`, `tls`, `websocket`, `proxy`: other transports than plain TCP
 //! - `detector`: who is still here, in real time
+//! - `storm`: all of the storm's attacks, beside honest clients
 //! - `operator`, `office`, `limits`, `api`, `events`: whoever runs the gateway
 
 mod accounts;
@@ -42,6 +43,7 @@ mod resume;
 mod rooms;
 mod secrets;
 mod signals;
+mod storm;
 mod strangers;
 mod talker;
 mod tls;

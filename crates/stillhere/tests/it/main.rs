@@ -7,3 +7,4 @@ mod commands;
 mod ctl;
 mod run;
 mod serve;
+mod storm;
