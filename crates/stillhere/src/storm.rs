@@ -33,6 +33,8 @@ const EXIT_UNREACHABLE: u8 = 2;
 const EXIT_BROKEN: u8 = 3;
 /// The storm's own fault.
 const EXIT_INTERNAL: u8 = 4;
+/// Ctrl-c twice within this time is once.
+const ONCE: Duration = Duration::from_millis(500);
 /// Where results are kept if nothing else is said.
 const RESULTS: &str = "stillhere-storm";
 
@@ -213,6 +215,8 @@ fn end_in_good_order(interrupted: Arc<AtomicBool>) {
             interrupted.store(true, Ordering::Relaxed);
             // A line that can't be shown is no reason to stop.
             let _ = writeln!(io::stderr(), "\nending in good order; ctrl-c once more ends at once");
+            // Who sends it to a process and to its group, as `timeout` does, means it once.
+            tokio::time::sleep(ONCE).await;
             super::beat::interrupted().await;
             std::process::exit(130);
         });

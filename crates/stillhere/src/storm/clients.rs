@@ -81,7 +81,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     if args.json {
         output::print_json(&verdict)?
     } else {
-        output::print(&verdict)?
+        output::print(format!("{verdict}\n"))?
     }
     Ok(ExitCode::from(match verdict.outcome() {
         Outcome::Passed => EXIT_PASSED,
