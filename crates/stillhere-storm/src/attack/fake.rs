@@ -71,6 +71,8 @@ pub(super) fn sound(said: &Value) -> Option<Vec<Value>> {
             })]
         }
         Some("beat") => vec![json!({ "op": "beat", "detect_ms": 77 })],
+        // Nobody is told that a request without an `id` was done.
+        _ if re.is_none() => Vec::new(),
         Some("register") => vec![json!({ "op": "ok", "re": re, "token": "a token" })],
         Some("signal") => Vec::new(),
         _ => vec![json!({ "op": "ok", "re": re })],
