@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::Attack;
 use super::ground::Ground;
+use super::stand::frame;
 use crate::frame::Framing;
 use crate::plan;
 
@@ -204,7 +205,7 @@ async fn serve(mut stream: TcpStream, link: usize, answer: Rc<RefCell<Answer>>, 
                 let mut frames = Vec::new();
                 let stays = answers.iter().all(|answer| !answer.is_null());
                 for answer in answers.iter().filter(|answer| !answer.is_null()) {
-                    Framing::STILLHERE.write(answer.to_string().as_bytes(), &mut frames);
+                    frames.extend(frame(answer));
                 }
                 // What isn't read mustn't keep what is said from being heard.
                 if stays && frames.len() > 1 << 20 {
