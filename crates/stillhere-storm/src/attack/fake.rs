@@ -16,6 +16,7 @@ use tokio::time::timeout;
 
 use super::Attack;
 use super::ground::Ground;
+use super::stand::frame;
 use crate::frame::Framing;
 use crate::plan;
 
@@ -56,7 +57,6 @@ pub(super) struct Fake {
 /// Runs a test on one thread, as attackers are run.
 pub(super) fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let test = async { timeout(PATIENCE * 2, test).await.expect("the test comes to its end") };
     runtime.block_on(LocalSet::new().run_until(test));
 }
 
@@ -72,9 +72,10 @@ pub(super) fn sound(said: &Value) -> Option<Vec<Value>> {
             })]
         }
         Some("beat") => vec![json!({ "op": "beat", "detect_ms": 77 })],
-        Some("register") if re.is_some() => vec![json!({ "op": "ok", "re": re, "token": "a token" })],
-        // Who gives no id isn't answered.
+        // Nobody is told that a request without an `id` was done.
         _ if re.is_none() => Vec::new(),
+        Some("register") => vec![json!({ "op": "ok", "re": re, "token": "a token" })],
+        Some("signal") => Vec::new(),
         _ => vec![json!({ "op": "ok", "re": re })],
     })
 }
@@ -142,11 +143,6 @@ impl Fake {
         }
     }
 
-    /// Whether nothing has happened that wasn't looked at.
-    pub(super) fn empty(&self) -> bool {
-        self.events.is_empty()
-    }
-
     /// The next thing that happens.
     pub(super) async fn event(&mut self) -> Event {
         timeout(PATIENCE, self.events.recv()).await.expect("something happens").expect("it is there")
@@ -209,7 +205,7 @@ async fn serve(mut stream: TcpStream, link: usize, answer: Rc<RefCell<Answer>>, 
                 let mut frames = Vec::new();
                 let stays = answers.iter().all(|answer| !answer.is_null());
                 for answer in answers.iter().filter(|answer| !answer.is_null()) {
-                    Framing::STILLHERE.write(answer.to_string().as_bytes(), &mut frames);
+                    frames.extend(frame(answer));
                 }
                 // What isn't read mustn't keep what is said from being heard.
                 if stays && frames.len() > 1 << 20 {

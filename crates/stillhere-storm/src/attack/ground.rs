@@ -336,10 +336,16 @@ impl Link {
     }
 
     /// Sends a v1 request and waits for what answers it: an `ok`, `error`, `welcome` or `beat`; pushes in between are
-    /// left aside.
+    /// left aside. A request without an `id` gets one: without it there is no `ok`.
     pub(crate) async fn ask(&mut self, request: &Value) -> Option<Value> {
         /// An attacker that isn't answered goes on.
         const PATIENCE: Duration = Duration::from_secs(10);
+        let mut request = request.clone();
+        let op = request["op"].as_str();
+        if let (false, Some(fields)) = (matches!(op, Some("hello" | "beat")), request.as_object_mut()) {
+            // One is asked at a time, so that they may all have the same.
+            fields.entry("id").or_insert(1.into());
+        }
         if !self.send_frame(request.to_string().as_bytes()).await {
             return None;
         }
