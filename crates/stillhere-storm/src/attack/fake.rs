@@ -57,6 +57,7 @@ pub(super) struct Fake {
 /// Runs a test on one thread, as attackers are run.
 pub(super) fn run(test: impl Future<Output = ()>) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let test = async { timeout(PATIENCE * 2, test).await.expect("the test comes to its end") };
     runtime.block_on(LocalSet::new().run_until(test));
 }
 
@@ -141,6 +142,11 @@ impl Fake {
         for number in numbers {
             spawn_local((attack.life)(ground.clone(), *number));
         }
+    }
+
+    /// Whether nothing has happened that wasn't looked at.
+    pub(super) fn empty(&self) -> bool {
+        self.events.is_empty()
     }
 
     /// The next thing that happens.
