@@ -454,22 +454,25 @@ mod tests {
 
     #[test]
     fn what_comes_is_read_while_a_target_doesnt_read() {
+        /// Of 128 KiB each, answered with 256: 25 MB. What is sent must be more than the kernel takes for somebody who
+        /// doesn't read, or nothing here would need the reading; 1.3 MB weren't.
+        const FRAMES: u32 = 200;
         run(async {
             // A target that answers each frame with more than the kernel takes and reads no further until that is gone.
             let much = words(3, 1 << 16);
             let mut fake = Fake::start(move |_, said| match said["op"].as_str() {
-                Some("say") => Some((0..15).map(|_| json!({ "op": "message", "text": much })).collect()),
+                Some("say") => Some((0..4).map(|_| json!({ "op": "message", "text": much })).collect()),
                 _ => sound(said),
             });
             let ground = fake.ground("say-flood");
             let mut talker = enter(&ground, 0).await.unwrap();
             let mut frames = Vec::new();
-            let said = json!({ "op": "say", "text": words(4, 1 << 15) }).to_string();
+            let said = json!({ "op": "say", "text": words(4, 1 << 17) }).to_string();
             Framing::STILLHERE.write(said.as_bytes(), &mut frames);
-            for _ in 0..300 {
+            for _ in 0..FRAMES {
                 assert!(talker.send(&frames).await);
             }
-            for _ in 0..300 {
+            for _ in 0..FRAMES {
                 // The rest of it is taken while this waits.
                 while fake.empty() {
                     assert!(talker.read().await);
