@@ -310,7 +310,10 @@ impl Link {
                 }
                 if step == Step::Heard && self.queued() > PONGS_MAX {
                     work.drop_answer();
-                } else if let Some(wrapped) = &mut *self.wrap.borrow_mut() {
+                } else if step != Step::Heard
+                    && let Some(wrapped) = &mut *self.wrap.borrow_mut()
+                {
+                    // A pong waits for the end of what was read: of several the last is enough.
                     wrapped.wrap.answer(work);
                 }
                 self.send(&work.wire);

@@ -188,9 +188,7 @@ impl Field {
         }
         if !plan.attacks.is_empty() {
             field.spawn("storm-attack", move || {
-                // At equal priority the attack is only stronger.
-                #[cfg(unix)]
-                let _ = rustix::process::nice(NICER);
+                yield_to_all_others();
                 on_this_thread(attack_when_told(plan, target, phases, counts));
             })?;
         }
@@ -314,6 +312,25 @@ fn on_this_thread(work: impl Future<Output = ()>) {
     // Without a poller nothing can be done, and the run shows it: nobody comes in.
     if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
         LocalSet::new().block_on(&runtime, work);
+    }
+}
+
+/// Lets this thread run only while nobody else wants to. Niceness alone isn't enough: a nice thread that runs keeps the
+/// core for its slice of some milliseconds while the clocks of those who measure wait.
+fn yield_to_all_others() {
+    #[cfg(unix)]
+    {
+        // At equal priority the attack is only stronger, so neither failing is a reason to stop.
+        let _ = rustix::process::nice(NICER);
+        #[cfg(target_os = "linux")]
+        {
+            use thread_priority::unix::{
+                NormalThreadSchedulePolicy, ThreadSchedulePolicy, set_thread_priority_and_policy, thread_native_id,
+            };
+            let idle = ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle);
+            let lowest = thread_priority::ThreadPriority::Min;
+            let _ = set_thread_priority_and_policy(thread_native_id(), lowest, idle);
+        }
     }
 }
 

@@ -26,6 +26,8 @@ const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
 
+/// The peer broke the protocol; RFC 6455, section 7.4.1.
+const PROTOCOL_ERROR: u16 = 1002;
 /// Going away without a fault; RFC 6455, section 7.4.1.
 const NORMAL: u16 = 1000;
 
@@ -201,6 +203,9 @@ impl WebSocket {
                 Heard::Nothing
             }
             Kind::Ping => {
+                // Of several that wait the last is answered (RFC 6455, 5.5.3), or a flood of pings would cost as many
+                // writes as pings.
+                reply.clear();
                 write_frame(reply, PONG, self.control.bytes());
                 self.control.clear();
                 Heard::Life
@@ -210,8 +215,14 @@ impl WebSocket {
                 Heard::Life
             }
             Kind::Close => {
-                // The same code comes back, without the reason.
-                let code = self.control.bytes().get(..2).unwrap_or_default();
+                // The same code comes back, without the reason, unless it is none that may be sent.
+                let code = match self.control.bytes() {
+                    [] => &[][..],
+                    [high, low, reason @ ..] if may_be_sent(*high, *low) && std::str::from_utf8(reason).is_ok() => {
+                        &[*high, *low]
+                    }
+                    _ => &PROTOCOL_ERROR.to_be_bytes()[..],
+                };
                 write_frame(reply, CLOSE, code);
                 self.control.clear();
                 self.parted = true;
@@ -230,6 +241,11 @@ impl WebSocket {
         let reason = code.map_or("", CloseCode::reason);
         write_frame(out, CLOSE, &[&number.to_be_bytes(), reason.as_bytes()].concat());
     }
+}
+
+/// Whether a close frame may carry this code (RFC 6455, 7.4).
+fn may_be_sent(high: u8, low: u8) -> bool {
+    matches!(u16::from_be_bytes([high, low]), 1000..=1003 | 1007..=1014 | 3000..=4999)
 }
 
 /// Writes native frames, which must be whole, as one text message each.
@@ -361,6 +377,17 @@ mod tests {
         let bytes = [masked(FIN | CLOSE, b"\x03\xe8bye"), masked(FIN | TEXT, b"x")].concat();
         assert_eq!(feed(&[&bytes]), (vec![], b"\x88\x02\x03\xe8".to_vec(), vec![Heard::Leave]));
         assert_eq!(feed(&[&masked(FIN | CLOSE, b"")]).1, b"\x88\0");
+        // What may not be sent isn't sent back: half a code, one that only stands for its absence, a garbled reason.
+        for body in [&b"\x03"[..], b"\x03\xed", b"\x00\x00", b"\x03\xe8\xff"] {
+            let (_, reply, heard) = feed(&[&masked(FIN | CLOSE, body)]);
+            assert_eq!((&reply[..], &heard[..]), (&b"\x88\x02\x03\xea"[..], &[Heard::Leave][..]), "{body:?}");
+        }
+    }
+
+    #[test]
+    fn of_several_pings_the_last_is_answered() {
+        let pings = [masked(FIN | PING, b"a"), masked(FIN | PING, b"b")].concat();
+        assert_eq!(feed(&[&pings]).1, b"\x8a\x01b");
     }
 
     #[test]
