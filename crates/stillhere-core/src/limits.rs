@@ -40,8 +40,9 @@ pub const WATCH_MAX: usize = 100;
 
 /// How many requests of a session may wait for the store or for other shards.
 pub const UNDER_WAY_MAX: u16 = 256;
-/// Pushes kept for a resume besides the bound in bytes: an entry costs 48 bytes.
-pub const REPLAY_ENTRIES_MAX: usize = 1024;
+/// Pushes kept for a resume besides the bound in bytes: an entry costs 48 bytes, and a thousand who never read have a
+/// list each. Clients acknowledge 64 at the latest.
+pub const REPLAY_ENTRIES_MAX: usize = 256;
 /// Messages that one page of catching up may hold.
 pub const PAGE_MAX: u32 = 64;
 /// The most messages that `history` answers with.
