@@ -245,6 +245,7 @@ impl Driver {
             entry.insert(Rc::clone(&link) as Rc<dyn Socket>);
             (id, link)
         };
+        self.turns.open(id, self.clock.now());
         self.handle(Input::Opened { link: id, peer });
         link
     }

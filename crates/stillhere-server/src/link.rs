@@ -17,7 +17,6 @@ use std::time::Duration;
 
 use stillhere_core::close::CloseCode;
 use stillhere_core::event::{Input, LinkEnd, LinkId, Manner, Peer};
-use stillhere_core::time::Time;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Sleep;
@@ -26,7 +25,7 @@ use tracing::warn;
 use crate::driver::{Driver, Socket, TooSlow};
 use crate::gate::Admission;
 use crate::transport::{Rules, Step, Work, Wrap};
-use crate::turns::{ALLOWANCE_BYTES, Allowance, TURN_BYTES, Turn};
+use crate::turns::Leave;
 
 /// Reads of one link in a row before the others get their turn.
 const READS_MAX: usize = 4;
@@ -51,10 +50,6 @@ struct Link {
     outbox: RefCell<Option<Box<Vec<u8>>>>,
     /// What lies between the socket and the frames. Never borrowed while the driver is called, since that writes.
     wrap: RefCell<Option<Box<Wrapped>>>,
-    /// What it may send out of turn.
-    allowance: Cell<Allowance>,
-    /// Its place in the queue of those that send more.
-    turn: Cell<Option<Turn>>,
     /// The link's task, while it waits.
     waker: Cell<Option<Waker>>,
     /// Counted until the socket is closed.
@@ -77,7 +72,7 @@ pub(crate) fn open(driver: &Rc<Driver>, stream: std::net::TcpStream, peer: Peer,
         Err(error) => return warn!(%peer, %error, "can't watch a new socket; it is closed"),
     };
     let ban = admission.ban(peer.ip());
-    let link = driver.add(peer, |id| Link::new(stream, id, admission, driver.now()));
+    let link = driver.add(peer, |id| Link::new(stream, id, admission));
     if let Some(wait) = ban {
         driver.banned(link.id, wait);
     }
@@ -154,7 +149,7 @@ impl Socket for Link {
 }
 
 impl Link {
-    fn new(stream: TcpStream, id: LinkId, admission: Admission, now: Time) -> Rc<Link> {
+    fn new(stream: TcpStream, id: LinkId, admission: Admission) -> Rc<Link> {
         Rc::new(Link {
             stream: RefCell::new(stream),
             id,
@@ -163,8 +158,6 @@ impl Link {
             choked: Cell::new(false),
             outbox: RefCell::new(None),
             wrap: RefCell::new(None),
-            allowance: Cell::new(Allowance::new(now)),
-            turn: Cell::new(None),
             waker: Cell::new(None),
             admission,
         })
@@ -250,22 +243,13 @@ impl Link {
 
     /// How many bytes may be read now: its allowance at once, and what fits into a turn when its turn has come.
     fn poll_turn(&self, context: &mut Context<'_>, driver: &Rc<Driver>) -> Poll<io::Result<usize>> {
-        if let Some(turn) = self.turn.get() {
-            if !driver.turns().has_come(turn) {
-                return Poll::Pending;
-            }
-            self.turn.set(None);
-            return Poll::Ready(Ok(TURN_BYTES));
-        }
-        let mut allowance = self.allowance.get();
-        let left = allowance.left(driver.now());
-        self.allowance.set(allowance);
-        // Never a crumb: a read costs as much as what it reads.
-        if left >= ALLOWANCE_BYTES / 2 {
-            return Poll::Ready(Ok(left as usize));
+        match driver.turns().may_read(self.id, driver.now()) {
+            Leave::Now(most) => return Poll::Ready(Ok(most)),
+            Leave::Queued => return Poll::Pending,
+            Leave::InTurn => {}
         }
         ready!(self.stream.borrow().poll_read_ready(context))?;
-        self.turn.set(Some(driver.turns().wait(context.waker().clone())));
+        driver.turns().queue(self.id, context.waker().clone());
         Poll::Pending
     }
 
@@ -277,9 +261,7 @@ impl Link {
             let mut read = ReadBuf::new(&mut buffer[..most]);
             ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_read(context, &mut read))?;
             let bytes = read.filled_mut();
-            let mut allowance = self.allowance.get();
-            allowance.spend(bytes.len());
-            self.allowance.set(allowance);
+            driver.turns().spend(self.id, bytes.len());
             let Some(&first) = bytes.first() else { return Poll::Ready(Ok(Read::End)) };
             if self.fresh.replace(false) && first != 0 {
                 let rules = self.admission.rules();

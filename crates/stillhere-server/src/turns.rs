@@ -10,16 +10,21 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::num::NonZeroU32;
 use std::task::Waker;
 
+use stillhere_core::event::LinkId;
 use stillhere_core::time::Time;
 use tokio::sync::Notify;
 
 /// Bytes that a link may send at once out of turn: some fifty beats, or a message of the default limit in two reads.
-pub(crate) const ALLOWANCE_BYTES: u32 = 4 * 1024;
-/// By how much its allowance grows, in bytes a millisecond, up to [`ALLOWANCE_BYTES`]: a hundred beats a second, or
-/// all that the default rates let a user say.
-const GROWTH: u32 = 8;
+const ALLOWANCE_BYTES: u32 = 4 * 1024;
+/// By how much its allowance grows every [`MOMENT_MS`], in bytes, up to [`ALLOWANCE_BYTES`]: a hundred beats a second,
+/// or all that the default rates let a user say.
+const GROWTH: u32 = 64;
+/// In which steps an allowance's clock goes. It has 16 bits and turns over after nine minutes; a link that was silent
+/// for just so long has a little less than it could.
+const MOMENT_MS: u64 = 8;
 /// Bytes that are read in a turn.
 pub(crate) const TURN_BYTES: usize = 16 * 1024;
 /// Turns between two looks at the sockets. A turn full of beats takes a shard about half a millisecond, and a quiet
@@ -28,64 +33,143 @@ const TURNS_A_LOOK: usize = 1;
 
 /// What a link may send out of turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Allowance {
-    left: u32,
-    /// Milliseconds of the process's clock when `left` was right; of the low 32 bits, 49 days.
-    at_ms: u32,
+struct Allowance {
+    left: u16,
+    /// The moment at which `left` was right.
+    at: u16,
 }
 
 impl Allowance {
     /// All of it.
-    pub(crate) fn new(now: Time) -> Allowance {
-        Allowance { left: ALLOWANCE_BYTES, at_ms: millis(now) }
+    fn new(now: Time) -> Allowance {
+        Allowance { left: ALLOWANCE_BYTES as u16, at: moment(now) }
     }
 
     /// How many bytes are left now.
-    pub(crate) fn left(&mut self, now: Time) -> u32 {
-        let now_ms = millis(now);
-        let grown = now_ms.wrapping_sub(self.at_ms).saturating_mul(GROWTH);
-        if grown > 0 {
-            (self.left, self.at_ms) = (self.left.saturating_add(grown).min(ALLOWANCE_BYTES), now_ms);
-        }
-        self.left
+    fn left(&mut self, now: Time) -> u32 {
+        let now = moment(now);
+        let grown = u32::from(now.wrapping_sub(self.at)) * GROWTH;
+        // Both are far below what sixteen bits hold.
+        (self.left, self.at) = ((u32::from(self.left) + grown).min(ALLOWANCE_BYTES) as u16, now);
+        self.left.into()
     }
 
     /// So many were sent.
-    pub(crate) fn spend(&mut self, bytes: usize) {
-        self.left = self.left.saturating_sub(u32::try_from(bytes).unwrap_or(u32::MAX));
+    fn spend(&mut self, bytes: usize) {
+        self.left = self.left.saturating_sub(u16::try_from(bytes).unwrap_or(u16::MAX));
     }
 }
 
-fn millis(now: Time) -> u32 {
-    (now.as_micros() / 1000) as u32
+fn moment(now: Time) -> u16 {
+    (now.as_micros() / (1000 * MOMENT_MS)) as u16
 }
 
-/// A place in the queue.
+/// Whether a link may be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Turn(u64);
+pub(crate) enum Leave {
+    /// At once, so many bytes.
+    Now(usize),
+    /// In its turn: it should queue when there is something to read.
+    InTurn,
+    /// It is in the queue.
+    Queued,
+}
 
-/// The queue of a shard. Bounded by its links: each is in it once at most.
-#[derive(Debug, Default)]
+/// A place in the queue: its number, counted from 1 and around.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Turn(NonZeroU32);
+
+/// What a link has of all this: eight bytes, kept side by side, since a link itself just fits the allocator's place.
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    allowance: Allowance,
+    turn: Option<Turn>,
+}
+
+/// The queue of a shard, and the paces of its links by number. Bounded by its links: each is queued once at most.
+#[derive(Debug)]
 pub(crate) struct Turns {
+    paces: RefCell<Vec<Pace>>,
     waiting: RefCell<VecDeque<Waker>>,
-    /// Turns before this one have come.
-    come: Cell<u64>,
+    /// The newest in the queue.
+    queued: Cell<NonZeroU32>,
+    /// Turns up to this one have come.
+    come: Cell<NonZeroU32>,
     /// Somebody waits.
     wanted: Notify,
 }
 
+impl Default for Turns {
+    fn default() -> Turns {
+        let first = Cell::new(NonZeroU32::MIN);
+        Turns {
+            paces: RefCell::default(),
+            waiting: RefCell::default(),
+            queued: first.clone(),
+            come: first,
+            wanted: Notify::new(),
+        }
+    }
+}
+
 impl Turns {
+    /// A new link has this number; links are numbered densely.
+    pub(crate) fn open(&self, link: LinkId, now: Time) {
+        let pace = Pace { allowance: Allowance::new(now), turn: None };
+        let mut paces = self.paces.borrow_mut();
+        let place = link.0 as usize;
+        if place >= paces.len() {
+            paces.resize(place + 1, pace);
+        }
+        paces[place] = pace;
+    }
+
+    /// How many bytes may be read of a link that has some: its allowance at once, a turn's worth when its turn has come,
+    /// nothing before that.
+    pub(crate) fn may_read(&self, link: LinkId, now: Time) -> Leave {
+        let mut paces = self.paces.borrow_mut();
+        let Some(pace) = paces.get_mut(link.0 as usize) else { return Leave::Now(TURN_BYTES) };
+        if let Some(turn) = pace.turn {
+            if !self.has_come(turn) {
+                return Leave::Queued;
+            }
+            pace.turn = None;
+            return Leave::Now(TURN_BYTES);
+        }
+        // Never a crumb: a read costs as much as what it reads.
+        match pace.allowance.left(now) {
+            left if left >= ALLOWANCE_BYTES / 2 => Leave::Now(left as usize),
+            _ => Leave::InTurn,
+        }
+    }
+
+    /// A link queues for its turn; its task is woken then.
+    pub(crate) fn queue(&self, link: LinkId, task: Waker) {
+        let turn = self.wait(task);
+        if let Some(pace) = self.paces.borrow_mut().get_mut(link.0 as usize) {
+            pace.turn = Some(turn);
+        }
+    }
+
+    /// So much was read of a link.
+    pub(crate) fn spend(&self, link: LinkId, bytes: usize) {
+        if let Some(pace) = self.paces.borrow_mut().get_mut(link.0 as usize) {
+            pace.allowance.spend(bytes);
+        }
+    }
+
     /// Queues a task; it is woken when its turn has come.
-    pub(crate) fn wait(&self, task: Waker) -> Turn {
-        let mut waiting = self.waiting.borrow_mut();
-        waiting.push_back(task);
+    fn wait(&self, task: Waker) -> Turn {
+        self.waiting.borrow_mut().push_back(task);
         self.wanted.notify_one();
-        Turn(self.come.get() + waiting.len() as u64 - 1)
+        self.queued.set(after(self.queued.get()));
+        Turn(self.queued.get())
     }
 
     /// Whether a turn has come.
-    pub(crate) fn has_come(&self, turn: Turn) -> bool {
-        turn.0 < self.come.get()
+    fn has_come(&self, turn: Turn) -> bool {
+        // There are never so many in the queue that half a circle were not enough.
+        self.come.get().get().wrapping_sub(turn.0.get()).cast_signed() >= 0
     }
 
     /// Gives turns for ever.
@@ -97,13 +181,18 @@ impl Turns {
                 tokio::task::yield_now().await;
                 for _ in 0..TURNS_A_LOOK {
                     let Some(task) = self.waiting.borrow_mut().pop_front() else { break };
-                    self.come.set(self.come.get() + 1);
+                    self.come.set(after(self.come.get()));
                     // A link that has ended meanwhile wakes nobody, and costs the others a moment.
                     task.wake();
                 }
             }
         }
     }
+}
+
+/// The next number.
+fn after(number: NonZeroU32) -> NonZeroU32 {
+    number.checked_add(1).unwrap_or(NonZeroU32::MIN)
 }
 
 #[cfg(test)]
@@ -116,20 +205,49 @@ mod tests {
 
     #[test]
     fn an_allowance_grows_with_time_up_to_its_bound_and_never_below_nothing() {
-        let mut allowance = Allowance::new(at(5));
+        let mut allowance = Allowance::new(at(8));
         allowance.spend(4000);
-        assert_eq!(allowance.left(at(5)), 96);
+        assert_eq!(allowance.left(at(15)), 96);
         allowance.spend(1 << 40);
-        assert_eq!((allowance.left(at(5)), allowance.left(at(6)), allowance.left(at(105))), (0, 8, 800));
-        assert_eq!(allowance.left(at(1_000_000_000)), ALLOWANCE_BYTES);
+        assert_eq!((allowance.left(at(15)), allowance.left(at(16)), allowance.left(at(176))), (0, 64, 64 * 21));
+        assert_eq!(allowance.left(at(100_000)), ALLOWANCE_BYTES);
     }
 
     #[test]
-    fn an_allowance_survives_the_clock_turning_over() {
-        let over = u64::from(u32::MAX) + 1;
-        let mut allowance = Allowance::new(at(over - 10));
+    fn an_allowance_survives_its_clock_turning_over() {
+        let over = (u64::from(u16::MAX) + 1) * MOMENT_MS;
+        let mut allowance = Allowance::new(at(over - 16));
         allowance.spend(ALLOWANCE_BYTES as usize);
-        assert_eq!(allowance.left(at(over + 10)), 160);
+        assert_eq!(allowance.left(at(over + 16)), 4 * 64);
+    }
+
+    #[test]
+    fn beyond_its_allowance_a_link_is_read_in_its_turn() {
+        let (turns, link) = (Turns::default(), LinkId(3));
+        turns.open(link, at(0));
+        assert_eq!(turns.may_read(link, at(0)), Leave::Now(ALLOWANCE_BYTES as usize));
+        turns.spend(link, 3000);
+        assert_eq!(turns.may_read(link, at(0)), Leave::InTurn);
+        turns.queue(link, Waker::noop().clone());
+        assert_eq!(turns.may_read(link, at(60_000)), Leave::Queued);
+        turns.come.set(after(turns.come.get()));
+        assert_eq!(turns.may_read(link, at(0)), Leave::Now(TURN_BYTES));
+        assert_eq!(turns.may_read(link, at(0)), Leave::InTurn);
+        // The next link with the number begins anew, even if the last one was queued.
+        turns.queue(link, Waker::noop().clone());
+        turns.open(link, at(0));
+        assert_eq!(turns.may_read(link, at(0)), Leave::Now(ALLOWANCE_BYTES as usize));
+    }
+
+    #[test]
+    fn turns_are_counted_around() {
+        let turns = Turns::default();
+        turns.queued.set(NonZeroU32::MAX);
+        turns.come.set(NonZeroU32::MAX);
+        let turn = turns.wait(Waker::noop().clone());
+        assert!(!turns.has_come(turn));
+        turns.come.set(after(turns.come.get()));
+        assert!(turns.has_come(turn) && turns.has_come(Turn(NonZeroU32::MAX)));
     }
 
     #[test]

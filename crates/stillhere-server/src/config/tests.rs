@@ -206,7 +206,7 @@ fn only_the_promised_settings_are_reloadable() {
     for key in KEYS {
         let promised = match key.section {
             "detector" => true,
-            "limits" => !["outbox", "send_buffer", "closed"].contains(&key.name),
+            "limits" => !["outbox", "send_buffer", "receive_buffer", "closed"].contains(&key.name),
             "rooms" => true,
             "log" => key.name == "level",
             "listen" => ["insecure", "tls_cert", "tls_key", "origins", "proxy"].contains(&key.name),

@@ -1,6 +1,6 @@
 //! The attacks, one file each, in one table.
 //!
-//! An attack is what *one* attacker does until it is dropped: an asynchronous function over its [`ground`], which lends
+//! An attack is what *one* attacker does until it is dropped: an asynchronous function over its `ground`, which lends
 //! it connections, frames and its turns, counts everything, and bounds it. All attackers of a plan live on one thread,
 //! which runs at a lower priority than the crowd's, so that a busy attacker doesn't make the target look slow.
 //!

@@ -1,6 +1,6 @@
 //! What is to happen in a run, checked and bounded.
 //!
-//! [`file`] reads it from TOML, [`builtin`] has the named ones. Everything in here is filled in: whoever carries a plan
+//! [`mod@file`] reads it from TOML, [`builtin`] has the named ones. Everything in here is filled in: whoever carries a plan
 //! out needs no default of its own.
 
 mod apply;
