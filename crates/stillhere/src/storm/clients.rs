@@ -38,7 +38,7 @@ pub(super) struct Args {
     /// The client's process, whose memory and CPU are watched; found by itself if it runs here
     #[arg(long, value_name = "PID")]
     pid: Option<u32>,
-    /// A plan whose [frame] says how the clients speak, for clients of other servers
+    /// A plan whose `[frame]` says how the clients speak, for clients of other servers
     #[arg(long, value_name = "PLAN.toml")]
     frame: Option<PathBuf>,
     /// List the behaviours
