@@ -8,6 +8,7 @@
 //!
 //! Who calls it: `stillhere-server` puts sockets and timers around a shard, `stillhere-client` around a peer.
 
+pub mod amount;
 pub mod area;
 pub mod bigram;
 pub mod chat;

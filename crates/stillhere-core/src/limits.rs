@@ -40,6 +40,9 @@ pub const WATCH_MAX: usize = 100;
 
 /// How many requests of a session may wait for the store or for other shards.
 pub const UNDER_WAY_MAX: u16 = 256;
+/// Sessions that never beat and have no user are kept for a resume only while fewer than this part of the places for
+/// that are taken.
+pub const RETAINED_PART_HELLO: usize = 4;
 /// Pushes kept for a resume besides the bound in bytes: an entry costs 48 bytes, and a thousand who never read have a
 /// list each. Clients acknowledge 64 at the latest.
 pub const REPLAY_ENTRIES_MAX: usize = 256;
@@ -106,6 +109,9 @@ pub struct ChatLimits {
     pub dry_run: bool,
     /// Bytes of pushes kept of each session for a resume.
     pub replay_bytes: usize,
+    /// The same of all sessions of a shard without a link, together; beyond it those that dropped first lose theirs,
+    /// and catch up from the store when they are back.
+    pub replay_unlinked: usize,
     /// How long a slow reader may take for what was queued.
     pub slow_time: Duration,
     /// How often a session on leave gets a digest.
@@ -128,7 +134,8 @@ impl Default for ChatLimits {
             requests: Rate { per_second: 20, burst: 100 },
             links_per_minute: 60,
             dry_run: false,
-            replay_bytes: 64 * 1024,
+            replay_bytes: 32 * 1024,
+            replay_unlinked: 16 << 20,
             slow_time: Duration::from_secs(10),
             digest: Duration::from_secs(5),
         }
@@ -176,7 +183,7 @@ impl Default for Limits {
             frame_time: Duration::from_secs(10),
             frames_per_second: 1000,
             frames_burst: 5000,
-            partial_bytes: 64 << 20,
+            partial_bytes: 32 << 20,
             retained: 20_000,
             retained_per_address: 10_000,
             remembered: 100_000,

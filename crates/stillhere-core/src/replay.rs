@@ -19,8 +19,9 @@ pub struct Replay {
 /// Some frames that were pushed together.
 #[derive(Debug)]
 struct Entry {
+    /// Empty if they were shed.
     frames: Bytes,
-    pushes: u32,
+    pushes: u64,
     /// The position in the user's mailbox that this brings the client to; 0 for none.
     mail: u64,
 }
@@ -29,11 +30,11 @@ impl Replay {
     /// Keeps what is pushed; what doesn't fit into `bytes_max` any more goes, the oldest first.
     pub fn push(&mut self, frames: Bytes, pushes: u32, mail: u64, bytes_max: usize) {
         self.bytes += frames.len();
-        self.entries.push_back(Entry { frames, pushes, mail });
+        self.entries.push_back(Entry { frames, pushes: pushes.into(), mail });
         while self.bytes > bytes_max || self.entries.len() > REPLAY_ENTRIES_MAX {
             let Some(oldest) = self.entries.pop_front() else { return };
             self.bytes -= oldest.frames.len();
-            self.before += u64::from(oldest.pushes);
+            self.before += oldest.pushes;
         }
     }
 
@@ -52,9 +53,9 @@ impl Replay {
     pub fn acknowledged(&mut self, count: u64) -> Option<u64> {
         let mut mail = 0;
         while let Some(oldest) = self.entries.front()
-            && self.before + u64::from(oldest.pushes) <= count
+            && self.before + oldest.pushes <= count
         {
-            self.before += u64::from(oldest.pushes);
+            self.before += oldest.pushes;
             self.bytes -= oldest.frames.len();
             mail = mail.max(oldest.mail);
             self.entries.pop_front();
@@ -67,11 +68,13 @@ impl Replay {
         let mut skip = count.checked_sub(self.before)?;
         let mut rest = Vec::new();
         for entry in &self.entries {
-            let pushes = u64::from(entry.pushes);
-            if skip < pushes {
+            if skip < entry.pushes {
+                if entry.frames.is_empty() {
+                    return None;
+                }
                 rest.push(without_first(&entry.frames, skip));
             }
-            skip = skip.saturating_sub(pushes);
+            skip = skip.saturating_sub(entry.pushes);
         }
         (skip == 0).then_some(rest)
     }
@@ -81,6 +84,14 @@ impl Replay {
         for entry in &mut self.entries {
             entry.mail = 0;
         }
+    }
+
+    /// Forgets all frames, and goes on counting them: who has all of them can still be told so, and says with that how
+    /// far its mailbox was handled.
+    pub fn shed(&mut self) {
+        let mail = self.entries.iter().map(|entry| entry.mail).max();
+        let shed = mail.map(|mail| Entry { frames: Bytes::new(), pushes: self.len(), mail });
+        (self.entries, self.bytes) = (shed.into_iter().collect(), 0);
     }
 
     /// Forgets everything and counts from 0.
@@ -95,7 +106,7 @@ impl Replay {
 
     /// Pushes kept.
     pub fn len(&self) -> u64 {
-        self.entries.iter().map(|entry| u64::from(entry.pushes)).sum()
+        self.entries.iter().map(|entry| entry.pushes).sum()
     }
 
     /// Whether nothing is kept.
@@ -130,10 +141,17 @@ mod tests {
             acked in 0u64..150,
             has in 0u64..150,
             bytes_max in 20usize..400,
+            shed_at in 0usize..120,
         ) {
             let mut replay = Replay::default();
-            let mut all = Vec::new();
-            for count in groups {
+            let (mut all, mut shed) = (Vec::new(), 0);
+            for (nth, count) in groups.into_iter().enumerate() {
+                if nth == shed_at {
+                    let counted = replay.len();
+                    replay.shed();
+                    prop_assert_eq!((replay.bytes(), replay.len()), (0, counted));
+                    shed = all.len() as u64;
+                }
                 let group: Vec<u8> = (0..count).map(|n| all.len() as u8 + n).collect();
                 all.extend_from_slice(&group);
                 replay.push(frames(&group), u32::from(count), all.len() as u64, bytes_max);
@@ -150,8 +168,19 @@ mod tests {
                     prop_assert_eq!(&rest[..], &frames(&all[has as usize..])[..]);
                 }
                 // What nobody can have received, what was acknowledged, or what was too much.
-                None => prop_assert!(has > total || has < acked || has < total - replay.len()),
+                None => prop_assert!(has > total || has < acked || has < total - replay.len() || has < shed),
             }
         }
+    }
+
+    #[test]
+    fn who_has_all_of_what_was_shed_says_with_it_how_far_its_mailbox_was_handled() {
+        let mut replay = Replay::default();
+        replay.push(frames(&[1, 2]), 2, 7, 1000);
+        replay.push(frames(&[3]), 1, 9, 1000);
+        replay.shed();
+        replay.push(frames(&[4]), 1, 10, 1000);
+        assert_eq!((replay.after(2), replay.after(3)), (None, Some(vec![frames(&[4])])));
+        assert_eq!((replay.acknowledged(2), replay.acknowledged(3)), (None, Some(9)));
     }
 }

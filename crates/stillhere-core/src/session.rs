@@ -95,6 +95,10 @@ pub struct V1 {
     pub chat: Option<Box<Chat>>,
     /// Pushes that the client may not have.
     pub replay: Option<Box<Replay>>,
+    /// Bytes of the replay, if they are counted among those of sessions without a link.
+    pub(crate) weight: usize,
+    /// Whether it is in the order of those.
+    pub(crate) is_weighed: bool,
     /// What kind of client.
     pub client: Option<Box<str>>,
     /// Where its newest link came from.

@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use slab::Slab;
 use stillhere_core::close::CloseCode;
 use stillhere_core::event::{
@@ -43,6 +44,9 @@ const EVENT_INTERVAL: u32 = 1024;
 pub(crate) trait Socket {
     /// Writes, or queues what can't be written now, up to `outbox_max` bytes. A broken connection is no error here.
     fn write(&self, bytes: &[u8], outbox_max: usize) -> Result<(), TooSlow>;
+
+    /// The same with frames that others get as well: what is queued of them is shared.
+    fn write_shared(&self, frames: &Bytes, outbox_max: usize) -> Result<(), TooSlow>;
 
     /// Bytes queued.
     fn queued(&self) -> usize;
@@ -138,7 +142,7 @@ pub(crate) fn run(parts: Parts, start: impl FnOnce(&Rc<Driver>)) -> std::io::Res
         let (driver, inbox) = Driver::new(parts);
         start(&driver);
         let giver = Rc::clone(&driver);
-        tokio::task::spawn_local(async move { giver.turns.give().await });
+        tokio::task::spawn_local(async move { giver.turns.give(|| giver.clock.now()).await });
         driver.run(inbox).await;
     });
     Ok(())
@@ -328,7 +332,7 @@ impl Driver {
                     let state = self.state.borrow();
                     for id in &outputs.targets[targets] {
                         let Some(link) = state.links.get(id.0 as usize) else { continue };
-                        if link.write(&frames, self.outbox_max).is_err() {
+                        if link.write_shared(&frames, self.outbox_max).is_err() {
                             slow.push(*id);
                         } else if link.chokes() {
                             choked.push(*id);

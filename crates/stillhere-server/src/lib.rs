@@ -28,6 +28,7 @@ mod listen;
 mod notes;
 mod office;
 mod openapi;
+mod outbox;
 mod process;
 mod store;
 mod token;

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use stillhere_core::close::CloseCode;
 use stillhere_core::event::{Input, LinkEnd, LinkId, Manner, Peer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -24,6 +25,7 @@ use tracing::warn;
 
 use crate::driver::{Driver, Socket, TooSlow};
 use crate::gate::Admission;
+use crate::outbox::Outbox;
 use crate::transport::{Rules, Step, Work, Wrap};
 use crate::turns::Leave;
 
@@ -31,8 +33,9 @@ use crate::turns::Leave;
 const READS_MAX: usize = 4;
 /// While so many bytes are queued, pings get no pong: the peer doesn't read, and RFC 6455 asks for the last one only.
 const PONGS_MAX: usize = 4 * 1024;
-/// Reads of 512 bytes from a link that was told goodbye; half a megabyte is what was under way.
-const LINGER_READS_MAX: usize = 1024;
+/// Reads of [`TURN_BYTES`](crate::turns::TURN_BYTES) from a link that was told goodbye: half a megabyte is what was
+/// under way.
+const LINGER_READS_MAX: usize = 32;
 /// How long a link that was told goodbye may take to hear it.
 const GENTLE_MAX: Duration = Duration::from_secs(1);
 
@@ -46,8 +49,8 @@ struct Link {
     fresh: Cell<bool>,
     /// Whether the driver knows that something is queued.
     choked: Cell<bool>,
-    #[expect(clippy::box_collection, reason = "most links never queue anything, and there is one in every link")]
-    outbox: RefCell<Option<Box<Vec<u8>>>>,
+    /// Apart, since most links never queue anything, and there is one in every link.
+    outbox: RefCell<Option<Box<Outbox>>>,
     /// What lies between the socket and the frames. Never borrowed while the driver is called, since that writes.
     wrap: RefCell<Option<Box<Wrapped>>>,
     /// The link's task, while it waits.
@@ -109,19 +112,23 @@ impl Future for Carrier {
 impl Carrier {
     /// Leaves the rest to a task that isn't counted with the links any more.
     fn part(&self) {
-        let link = Rc::clone(&self.link);
-        tokio::task::spawn_local(async move { link.linger().await });
+        let (link, driver) = (Rc::clone(&self.link), Rc::clone(&self.driver));
+        tokio::task::spawn_local(async move { link.linger(&driver).await });
     }
 }
 
 impl Socket for Link {
     // A broken connection is no error: the link's task will read of it.
     fn write(&self, bytes: &[u8], outbox_max: usize) -> Result<(), TooSlow> {
-        if self.put(bytes) > outbox_max { Err(TooSlow) } else { Ok(()) }
+        if self.put(bytes, None) > outbox_max { Err(TooSlow) } else { Ok(()) }
+    }
+
+    fn write_shared(&self, frames: &Bytes, outbox_max: usize) -> Result<(), TooSlow> {
+        if self.put(frames, Some(frames)) > outbox_max { Err(TooSlow) } else { Ok(()) }
     }
 
     fn queued(&self) -> usize {
-        self.outbox.borrow().as_deref().map_or(0, Vec::len)
+        self.outbox.borrow().as_deref().map_or(0, Outbox::len)
     }
 
     fn chokes(&self) -> bool {
@@ -163,10 +170,11 @@ impl Link {
         })
     }
 
-    /// Puts whole native frames on the wire, wrapped as this link's are; tells how many bytes are queued then.
-    fn put(&self, frames: &[u8]) -> usize {
+    /// Puts whole native frames on the wire, wrapped as this link's are; tells how many bytes are queued then. `shared`
+    /// are the same frames, if others have them as well.
+    fn put(&self, frames: &[u8], shared: Option<&Bytes>) -> usize {
         match &mut *self.wrap.borrow_mut() {
-            None => self.send(frames),
+            None => self.send_or_share(frames, shared),
             Some(wrapped) => wrapped.wrap.pack(frames, |bytes| self.send(bytes)),
         }
     }
@@ -183,20 +191,29 @@ impl Link {
     }
 
     /// Writes bytes as they are, or queues what can't be written now; tells how many are queued then.
-    fn send(&self, mut bytes: &[u8]) -> usize {
+    fn send(&self, bytes: &[u8]) -> usize {
+        self.send_or_share(bytes, None)
+    }
+
+    fn send_or_share(&self, bytes: &[u8], shared: Option<&Bytes>) -> usize {
         let mut outbox = self.outbox.borrow_mut();
+        let mut written = 0;
         if outbox.is_none() && !bytes.is_empty() {
             match self.stream.borrow().try_write(bytes) {
-                Ok(written) => bytes = &bytes[written..],
+                Ok(count) => written = count,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return 0,
             }
         }
-        if !bytes.is_empty() {
-            outbox.get_or_insert_default().extend_from_slice(bytes);
+        if written < bytes.len() {
+            let outbox = outbox.get_or_insert_default();
+            match shared {
+                Some(shared) => outbox.push_shared(shared.slice(written..)),
+                None => outbox.push(&bytes[written..]),
+            }
             self.wake();
         }
-        outbox.as_deref().map_or(0, Vec::len)
+        outbox.as_deref().map_or(0, Outbox::len)
     }
 
     fn wake(&self) {
@@ -349,9 +366,9 @@ impl Link {
     fn poll_flush(&self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut outbox = self.outbox.borrow_mut();
         while let Some(queued) = outbox.as_deref_mut() {
-            let written = ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_write(context, queued))?;
-            queued.drain(..written);
-            if queued.is_empty() {
+            let written = ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_write(context, queued.first()))?;
+            queued.written(written);
+            if queued.len() == 0 {
                 *outbox = None;
             }
         }
@@ -360,18 +377,24 @@ impl Link {
 
     /// Lets the goodbye go out before the socket is closed: what the peer still sends would turn the close into a reset
     /// that could overtake it.
-    async fn linger(&self) {
+    async fn linger(&self, driver: &Driver) {
         let parting = async {
             poll_fn(|context| self.poll_flush(context)).await?;
             poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(context)).await?;
-            let mut rest = [0; 512];
             // Who still floods isn't listened to for long.
             for _ in 0..LINGER_READS_MAX {
-                let mut read = ReadBuf::new(&mut rest);
-                poll_fn(|context| Pin::new(&mut *self.stream.borrow_mut()).poll_read(context, &mut read)).await?;
-                if read.filled().is_empty() {
+                let rest = |context: &mut Context<'_>| {
+                    driver.with_buffer(|buffer| {
+                        let mut read = ReadBuf::new(buffer);
+                        ready!(Pin::new(&mut *self.stream.borrow_mut()).poll_read(context, &mut read))?;
+                        Poll::Ready(io::Result::Ok(read.filled().len()))
+                    })
+                };
+                if poll_fn(rest).await? == 0 {
                     break;
                 }
+                // Those who are still here come first.
+                tokio::task::yield_now().await;
             }
             io::Result::Ok(())
         };

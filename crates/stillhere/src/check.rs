@@ -9,8 +9,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use serde::Serialize;
+use stillhere_core::amount::show_span;
 use stillhere_server::certificate::Certificate;
-use stillhere_server::config::{Config, ConfigError, OpenFiles, span};
+use stillhere_server::config::{Config, ConfigError, OpenFiles};
 
 use crate::config::SettingArgs;
 use crate::output::{self, seconds, thousands};
@@ -197,7 +198,7 @@ fn write_page(page: &mut String, report: &Report, config: Option<&Config>) -> st
             profile.name,
             seconds(profile.bound_fresh()),
             seconds(profile.bound_healthy()),
-            span(profile.leave_hold)
+            show_span(profile.leave_hold)
         )?;
         writeln!(page, "  shards       {}", essentials.shards)?;
         writeln!(

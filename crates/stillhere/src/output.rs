@@ -5,8 +5,9 @@ use std::io::{self, IsTerminal, Write};
 use std::time::Duration;
 
 use anyhow::Context;
+use stillhere_core::amount::show_span;
+pub(crate) use stillhere_core::amount::thousands;
 use stillhere_core::text::Escaped;
-use stillhere_server::config::span;
 use unicode_width::UnicodeWidthStr;
 
 /// Prints text as it is. A reader that has seen enough (`| head`) ends the process quietly.
@@ -107,7 +108,7 @@ pub(crate) fn seconds(time: Duration) -> String {
 
 /// A duration as one would say it: in seconds up to three minutes, `95s`, in larger units above, `31m5s`.
 pub(crate) fn spoken(time: Duration) -> String {
-    if time < Duration::from_secs(180) { seconds(time) } else { span(time) }
+    if time < Duration::from_secs(180) { seconds(time) } else { show_span(time) }
 }
 
 /// A duration for a table: the two largest units, `4m07s`, `3h20m`, `2d05h`.
@@ -119,19 +120,6 @@ pub(crate) fn rough(time: Duration) -> String {
         seconds @ 3600..86_400 => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
         seconds => format!("{}d{:02}h", seconds / 86_400, seconds / 3600 % 24),
     }
-}
-
-/// A number with its thousands apart: `12,345`.
-pub(crate) fn thousands(number: impl Display) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]
@@ -157,11 +145,6 @@ mod tests {
     fn text_is_broken_between_words() {
         assert_eq!(wrapped("one two  three four", "  ", 9), "  one two\n  three\n  four\n");
         assert_eq!(wrapped("unbreakable", " ", 3), " unbreakable\n");
-    }
-
-    #[test]
-    fn thousands_are_apart() {
-        assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
     }
 
     #[test]

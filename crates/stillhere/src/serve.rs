@@ -3,7 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 
-use stillhere_server::config::{Config, environment, span};
+use stillhere_core::amount::show_span;
+use stillhere_server::config::{Config, environment};
 use stillhere_server::serve::Ready;
 use stillhere_server::telemetry;
 
@@ -77,7 +78,7 @@ fn card(config: &Config, ready: &Ready, coloured: bool) -> String {
                 "on leave {} after the last frame when fresh, {} when healthy; closed {} later",
                 seconds(profile.bound_fresh()),
                 seconds(profile.bound_healthy()),
-                span(profile.leave_hold)
+                show_span(profile.leave_hold)
             ),
         ),
         ("data", format!("{}{restored}", config.server.data_dir.display())),

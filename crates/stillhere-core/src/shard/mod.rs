@@ -24,6 +24,7 @@ mod resume;
 mod sessions;
 mod slots;
 mod suspects;
+mod unlinked;
 mod v1;
 mod view;
 mod waiting;
@@ -49,6 +50,7 @@ use links::Link;
 use remembered::Remembered;
 use slots::Slots;
 use suspects::Suspects;
+use unlinked::Unlinked;
 pub use view::{Filter, Page, Pid, SessionView};
 use waiting::Waiting;
 pub use wheel::LOOK_LATE_MAX;
@@ -86,6 +88,7 @@ pub struct Shard {
     alone: bool,
     drain: Option<Drain>,
     lobby: Lobby,
+    unlinked: Unlinked,
     /// Lent to the parser.
     scratch: String,
     stats: Stats,
@@ -139,6 +142,7 @@ impl Shard {
             alone: seat.of <= 1,
             drain: None,
             lobby: Lobby::new(seat),
+            unlinked: Unlinked::default(),
             scratch: String::new(),
             stats: Stats::default(),
         }

@@ -256,6 +256,8 @@ impl Shard {
             user: origin.user,
             chat: None,
             replay: None,
+            weight: 0,
+            is_weighed: false,
             client: origin.client,
             peer,
             began_at: at,
@@ -357,6 +359,7 @@ impl Shard {
         }
         let changed = session.relink(id, at);
         self.attach(id, key, at);
+        self.weigh_replay(key);
         match rest {
             Some(_) => self.acknowledge(key, greeting.count, out),
             None => self.count_anew(key, at, out),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::close::{Cause, CloseCode};
 use crate::event::{Closed, Identity, LinkId, Manner, Mode, Note, Output, Outputs, Peer};
+use crate::limits::RETAINED_PART_HELLO;
 use crate::session::{Changed, Happening, Heard, Session};
 use crate::time::Time;
 
@@ -65,6 +66,7 @@ impl Shard {
 
     /// Takes a session out of the slab and its index. `peer` is its link's.
     pub(super) fn take_session(&mut self, key: u32, peer: Peer) -> Option<Session> {
+        self.unweigh_replay(key);
         let identity = self.sessions.get(key as usize)?.identity(peer);
         let index = match identity {
             Identity::Legacy(_) => &mut self.by_peer,
@@ -149,9 +151,13 @@ impl Shard {
         let limits = &self.terms.limits;
         let address = peer.without_port();
         let of_address = self.retained_by_address.get(&address).map_or(0, |count| *count as usize);
-        if self.stats.retained as usize >= limits.retained || of_address >= limits.retained_per_address {
-            // Who only said hello has nothing to come back to, and a flood of such would push out those who have.
-            let has_lived = self.sessions.get(key as usize).is_some_and(|session| session.beats > 0);
+        // Who only said hello has little to come back to, and a flood of such must not take the room of those who have.
+        let session = self.sessions.get(key as usize);
+        let has_lived =
+            session.is_some_and(|session| session.beats > 0 || session.v1_part().is_some_and(|v1| v1.chat.is_some()));
+        let part = if has_lived { 1 } else { RETAINED_PART_HELLO };
+        let (most, most_of_address) = (limits.retained / part, limits.retained_per_address / part);
+        if self.stats.retained as usize >= most || of_address >= most_of_address {
             return self.finish(key, peer, Cause::Limit, has_lived, at, out);
         }
         *self.retained_by_address.entry(address).or_insert(0) += 1;
@@ -162,6 +168,7 @@ impl Shard {
         if let Some(chat) = self.v1_mut(key).and_then(|v1| v1.chat.as_deref_mut()) {
             chat.choked_at = None;
         }
+        self.weigh_replay(key);
         self.refresh(key, at, out);
         self.arm_session(key);
     }

@@ -51,7 +51,7 @@ error_codes! {
     SLOW_DOWN 1203 "slow_down" true "more than the allowed rate; wait for retry_ms";
     LOGIN_DELAY 1204 "login_delay" true "too many wrong passwords; wait for retry_ms";
     TOO_LONG 1205 "too_long" false "text, data or another field is longer than the server's limit";
-    TOO_MANY 1206 "too_many" false "this session has reached a limit of its own: rooms, watched users or requests under way";
+    TOO_MANY 1206 "too_many" false "this session, or its user, has reached a limit of its own: rooms, watched users or requests under way";
     ROOM_FULL 1207 "room_full" true "the room has as many sessions as it may have";
     MAILBOX_FULL 1208 "mailbox_full" true "the user has too many messages that no client of it has taken yet";
     ROOMS_FULL 1209 "rooms_full" false "the server has as many rooms as it may have";

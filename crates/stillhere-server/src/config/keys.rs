@@ -222,13 +222,13 @@ sections! {
             "How many frames a second one link may send on average; 0 for no limit. Beating too early is never a kick by itself.";
         frames_burst: u32 [Count] = "5000" in "1" to "10000000", live,
             "How many frames one link may send at once on top of that average.";
-        partial: usize [Size] = "64MiB" in "64KiB" to "64GiB", live,
+        partial: usize [Size] = "32MiB" in "64KiB" to "64GiB", live,
             "What the incomplete frames of all links may occupy together; the link that asks for more is closed with 4006.";
         outbox: usize [Size] = "256KiB" in "4KiB" to "1GiB", restart,
             "What may queue for one slow reader before its link is closed with 4005.";
         send_buffer: usize [Size] = "128KiB" in "4KiB" to "64MiB", restart,
             "The kernel's send buffer of a link (SO_SNDBUF), so that a peer that doesn't read can't hold much memory there.";
-        receive_buffer: usize [Size] = "64KiB" in "4KiB" to "64MiB", restart,
+        receive_buffer: usize [Size] = "32KiB" in "4KiB" to "64MiB", restart,
             "The kernel's receive buffer of a link (SO_RCVBUF), so that a peer that floods can't pile up work there; the kernel adds as much again for itself.";
         retained: usize [Count] = "20000" in "0" to "100000000", live,
             "How many v1 sessions without a link are kept for a resume; while there are so many, one that loses its link is closed.";
@@ -276,8 +276,10 @@ sections! {
             "How many links a user may open a minute; more is flapping, and closed with 4012 for half a minute. 0 for no limit.";
         dry_run: bool [Switch] = "false", live,
             "Only count what the rates of chat would refuse, in `stillhere_would_refuse_total`: for finding the right numbers.";
-        replay: usize [Size] = "64KiB" in "0B" to "64MiB", live,
+        replay: usize [Size] = "32KiB" in "0B" to "64MiB", live,
             "How many bytes of pushes that a client hasn't acknowledged are kept for its resume. Sessions in a room share them.";
+        replay_unlinked: usize [Size] = "16MiB" in "0B" to "64GiB", live,
+            "What all sessions of a thread that have lost their links may keep of it together; beyond that those that dropped first lose theirs, and catch up from the store when they are back.";
         slow_time: Duration [Span] = "10s" in "100ms" to "10m", live,
             "How long a slow reader may take for what is queued before its link is closed with 4005. Nothing more of rooms is queued meanwhile.";
         digest: Duration [Span] = "5s" in "100ms" to "1h", live,
@@ -290,6 +292,8 @@ sections! {
             "Who makes rooms: users, by joining one that isn't there, or operators alone.";
         max: u64 [Count] = "10000" in "1" to "10000000", live,
             "How many rooms there may be.";
+        max_per_user: u64 [Count] = "100" in "1" to "10000000", live,
+            "How many rooms a user may own and still make another one by joining it, so that one user can't make them all.";
         strangers: Strangers [Choice] = "allow", live,
             "Whether users may write to those they share nothing with: allow, or refuse. With refuse they need to have been allowed or written to, or to be invited to a room with them.";
         keep_messages: u64 [Count] = "100000" in "0" to "1000000000", live,

@@ -25,7 +25,7 @@ pub use files::{FDS_RESERVED, OpenFiles};
 pub use keys::{Auth, Config, Detector, KEYS, Key, Limits, Listen, Log, Rooms, SECTIONS, Server};
 pub use network::{Network, ParseNetworkError};
 pub use template::{EnvRow, default_toml, env_rows};
-pub use value::{Kind, span};
+pub use value::Kind;
 pub use word::{AuthMode, Format, Level, RoomsBy, Rotate, SessionsPolicy, Strangers};
 
 use source::{Reader, Settings};
@@ -168,6 +168,7 @@ impl Config {
             links_per_minute: limits.links_per_minute,
             dry_run: limits.dry_run,
             replay_bytes: limits.replay,
+            replay_unlinked: limits.replay_unlinked,
             slow_time: limits.slow_time,
             digest: limits.digest,
         }

@@ -57,8 +57,8 @@ fn all_errors_of_a_file_come_at_once_with_their_lines() {
             "t.toml:3: `strike` is no key of [detector]; did you mean `strikes`?",
             "t.toml:5: there is no section [limit]; did you mean [limits]?",
             "t.toml:9: `[limits] closed = \"7\"`: write the number without quotes",
-            "t.toml:2: `[detector] interval = \"10\"`: a duration needs a unit, such as \"10s\"",
-            "t.toml:8: `[limits] frame = 65536`: a size needs a unit, such as \"65536B\" or \"64KiB\"",
+            "t.toml:2: `[detector] interval = \"10\"`: a duration needs a unit: write \"10s\" or \"10ms\"",
+            "t.toml:8: `[limits] frame = 65536`: a size needs a unit: write \"65536B\" or, say, \"64KiB\"",
         ]
     );
 }

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use stillhere_core::amount::{self, AmountError};
+
 use super::network::{Network, ParseNetworkError};
 
 /// What a value looks like, for messages and for what TOML type it may have.
@@ -56,6 +58,15 @@ pub(super) enum Problem {
 impl Problem {
     pub(super) fn form(what: impl Into<String>) -> Problem {
         Problem::Form(what.into())
+    }
+}
+
+impl From<AmountError> for Problem {
+    fn from(error: AmountError) -> Problem {
+        match error {
+            AmountError::Form(what) => Problem::Form(what),
+            AmountError::TooLarge => Problem::Range,
+        }
     }
 }
 
@@ -135,98 +146,32 @@ impl<T: TryFrom<i128> + fmt::Display> Codec<T> for Count {
 /// `64KiB`
 pub(super) struct Size;
 
-const SIZE_UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
-
 impl<T: TryFrom<u64> + TryInto<u64> + Copy> Codec<T> for Size {
     const KIND: Kind = Kind::Size;
 
     fn parse(text: &str) -> Result<T, Problem> {
-        let (number, unit) = text.split_at(digits(text));
-        if number.is_empty() {
-            return Err(Problem::form("a size is a whole number and a unit, such as \"64KiB\""));
-        }
-        let unit = unit.trim_start();
-        if unit.is_empty() {
-            return Err(Problem::form(format!("a size needs a unit, such as \"{number}B\" or \"64KiB\"")));
-        }
-        let Some((_, factor)) = SIZE_UNITS.iter().find(|(name, _)| *name == unit) else {
-            return Err(Problem::form(format!("`{unit}` is no unit of size: use B, KiB, MiB or GiB")));
-        };
-        let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(*factor)).ok_or(Problem::Range)?;
+        let bytes = amount::size(text)?;
         T::try_from(bytes).map_err(|_| Problem::Range)
     }
 
     fn show(value: &T) -> Option<String> {
-        let bytes: u64 = (*value).try_into().ok()?;
-        let (unit, factor) = SIZE_UNITS.iter().find(|(_, factor)| bytes > 0 && bytes.is_multiple_of(*factor))?;
-        Some(format!("{}{unit}", bytes / factor))
+        Some(amount::show_size((*value).try_into().ok()?))
     }
 }
 
 /// `1h30m`
 pub(super) struct Span;
 
-const SPAN_UNITS: [(&str, u64); 4] = [("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
-
 impl Codec<Duration> for Span {
     const KIND: Kind = Kind::Span;
 
     fn parse(text: &str) -> Result<Duration, Problem> {
-        if text == "0" {
-            return Ok(Duration::ZERO);
-        }
-        let mut rest = text;
-        let mut millis = 0_u64;
-        let mut last_factor = u64::MAX;
-        while !rest.is_empty() || last_factor == u64::MAX {
-            let (number, tail) = rest.split_at(digits(rest));
-            if number.is_empty() {
-                return Err(Problem::form("a duration is whole numbers with units, such as \"10s\" or \"1h30m\""));
-            }
-            let (unit, tail) = tail.split_at(tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len()));
-            if unit.is_empty() {
-                return Err(Problem::form(format!("a duration needs a unit, such as \"{number}s\"")));
-            }
-            if unit.starts_with('.') {
-                return Err(Problem::form("a duration has whole numbers only: \"1500ms\" instead of \"1.5s\""));
-            }
-            let Some((_, factor)) = SPAN_UNITS.iter().find(|(name, _)| *name == unit) else {
-                return Err(Problem::form(format!("`{unit}` is no unit of time: use ms, s, m or h")));
-            };
-            if *factor >= last_factor {
-                return Err(Problem::form("a duration goes from the largest unit to the smallest, such as \"1h30m\""));
-            }
-            let part = number.parse::<u64>().ok().and_then(|number| number.checked_mul(*factor));
-            millis = part.and_then(|part| part.checked_add(millis)).ok_or(Problem::Range)?;
-            last_factor = *factor;
-            rest = tail;
-        }
-        Ok(Duration::from_millis(millis))
+        Ok(amount::span(text)?)
     }
 
     fn show(value: &Duration) -> Option<String> {
-        Some(span(*value))
+        Some(amount::show_span(*value))
     }
-}
-
-/// A duration as it is written in the configuration, to the millisecond: `1h30m`, `65s` as `1m5s`, `500ms`.
-pub fn span(value: Duration) -> String {
-    let mut millis = u64::try_from(value.as_millis()).unwrap_or(u64::MAX);
-    if millis == 0 {
-        return "0s".to_owned();
-    }
-    let mut text = String::new();
-    for (unit, factor) in SPAN_UNITS {
-        if millis >= factor {
-            text.push_str(&format!("{}{unit}", millis / factor));
-            millis %= factor;
-        }
-    }
-    text
-}
-
-fn digits(text: &str) -> usize {
-    text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len())
 }
 
 /// A path of a directory.
@@ -318,10 +263,6 @@ fn parse_list<T>(text: &str, parse: impl Fn(&str) -> Result<T, Problem>) -> Resu
 mod tests {
     use super::*;
 
-    fn parse_span(text: &str) -> Result<u64, Problem> {
-        Span::parse(text).map(|span| span.as_millis() as u64)
-    }
-
     fn form_of<T: fmt::Debug>(result: Result<T, Problem>) -> String {
         match result {
             Err(Problem::Form(what)) => what,
@@ -330,62 +271,12 @@ mod tests {
     }
 
     #[test]
-    fn durations_are_read_with_their_units() {
-        for (text, millis) in [
-            ("500ms", 500),
-            ("10s", 10_000),
-            ("30m", 1_800_000),
-            ("24h", 86_400_000),
-            ("1h30m", 5_400_000),
-            ("1s500ms", 1500),
-            ("0", 0),
-            ("0s", 0),
-        ] {
-            assert_eq!(parse_span(text), Ok(millis), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_duration_shown_is_read_back_as_itself() {
-        for millis in [0, 1, 999, 1000, 1500, 65_000, 86_400_000, 90_061_001] {
-            let shown = span(Duration::from_millis(millis));
-            assert_eq!(parse_span(&shown), Ok(millis), "{shown}");
-        }
-    }
-
-    #[test]
-    fn a_wrong_duration_says_how_to_write_it() {
-        for (text, clause) in [
-            ("10", "a duration needs a unit, such as \"10s\""),
-            ("", "such as \"10s\""),
-            ("-1s", "whole numbers with units"),
-            ("ten", "whole numbers with units"),
-            ("1.5s", "\"1500ms\" instead of"),
-            ("10sec", "`sec` is no unit of time"),
-            ("30m1h", "from the largest unit"),
-            ("1s1s", "from the largest unit"),
-            ("1h30", "such as \"30s\""),
-        ] {
-            let form = form_of(Span::parse(text));
-            assert!(form.contains(clause), "{text}: {form}");
-        }
-        assert_eq!(parse_span("99999999999999999999h"), Err(Problem::Range));
-    }
-
-    #[test]
-    fn sizes_are_read_with_their_units_and_shown_in_the_largest() {
-        for (text, bytes, shown) in [
-            ("64KiB", 65_536_usize, "64KiB"),
-            ("1024 KiB", 1 << 20, "1MiB"),
-            ("512B", 512, "512B"),
-            ("1536B", 1536, "1536B"),
-        ] {
-            assert_eq!(Size::parse(text), Ok(bytes), "{text}");
-            assert_eq!(Size::show(&bytes).as_deref(), Some(shown));
-        }
-        assert!(form_of(<Size as Codec<u32>>::parse("65536")).contains("needs a unit, such as \"65536B\""));
-        assert!(form_of(<Size as Codec<u32>>::parse("64KB")).contains("use B, KiB, MiB or GiB"));
-        assert!(form_of(<Size as Codec<u32>>::parse("KiB")).contains("a whole number and a unit"));
+    fn durations_and_sizes_are_read_and_shown_as_everywhere() {
+        assert_eq!(Span::parse("90s").map(|span| Span::show(&span)), Ok(Some("1m30s".to_owned())));
+        assert_eq!(<Size as Codec<u32>>::parse("1024 KiB").map(|size| Size::show(&size)), Ok(Some("1MiB".to_owned())));
+        assert!(form_of(Span::parse("10")).contains("needs a unit"));
+        assert!(form_of(<Size as Codec<u32>>::parse("64KB")).contains("write B, KiB, MiB or GiB"));
+        assert_eq!(Span::parse("99999999999999999999h"), Err(Problem::Range));
         assert_eq!(<Size as Codec<u32>>::parse("4GiB"), Err(Problem::Range));
     }
 

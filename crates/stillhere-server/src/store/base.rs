@@ -182,6 +182,8 @@ pub(crate) trait Rows {
     fn barred(&mut self, stream: StreamId, now_ms: u64) -> Kept<Vec<(i64, Member)>>;
     fn set_member(&mut self, stream: StreamId, user: i64, member: Member) -> Kept<()>;
     fn owners(&mut self, stream: StreamId) -> Kept<u64>;
+    /// Rooms that a user owns, perhaps with others.
+    fn owned(&mut self, user: i64) -> Kept<u64>;
     fn members(&mut self, stream: StreamId) -> Kept<u64>;
 
     fn talk(&mut self, low: i64, high: i64) -> Kept<Option<Talk>>;

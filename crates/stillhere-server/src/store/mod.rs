@@ -74,6 +74,8 @@ pub(crate) struct Rules {
     pub(crate) rooms_by_users: bool,
     /// How many rooms there may be.
     pub(crate) rooms_max: u64,
+    /// How many rooms a user may own that wants to make another one.
+    pub(crate) rooms_per_user: u64,
     /// Whether users may write to those they share nothing with.
     pub(crate) strangers_may_write: bool,
     /// How many messages of a room, a conversation and a mailbox are kept; 0 for all.
@@ -92,6 +94,7 @@ impl Default for Rules {
             shards: 1,
             rooms_by_users: true,
             rooms_max: 10_000,
+            rooms_per_user: 100,
             strangers_may_write: true,
             keep_messages: 100_000,
             keep_for_ms: 365 * 24 * 3_600_000,
@@ -108,6 +111,7 @@ impl Rules {
             shards: config.shards(),
             rooms_by_users: config.rooms.create == crate::config::RoomsBy::Users,
             rooms_max: config.rooms.max,
+            rooms_per_user: config.rooms.max_per_user,
             strangers_may_write: config.rooms.strangers == crate::config::Strangers::Allow,
             keep_messages: config.rooms.keep_messages,
             keep_for_ms: config.rooms.keep_for.as_millis() as u64,

@@ -202,6 +202,10 @@ impl Rows for Database {
         self.count("SELECT count(*) FROM member WHERE stream = ?1 AND role = 3", [number(stream)])
     }
 
+    fn owned(&mut self, user: i64) -> Kept<u64> {
+        self.count("SELECT count(*) FROM member WHERE user = ?1 AND role = 3", [user])
+    }
+
     fn members(&mut self, stream: StreamId) -> Kept<u64> {
         self.count("SELECT count(*) FROM member WHERE stream = ?1", [number(stream)])
     }

@@ -9,6 +9,7 @@ use crate::ledger::StreamId;
 impl Shard {
     /// Everything that is kept twice is the same in both places.
     pub(in crate::shard) fn check_books(&self) {
+        self.check_unlinked();
         let lobby = &self.lobby;
         let mut members = 0;
         for (index, room) in lobby.rooms.iter() {

@@ -46,7 +46,10 @@ impl Shard {
         let v1 = session.v1_part_mut()?;
         v1.pushes += u64::from(pushes);
         v1.replay.get_or_insert_default().push(frames.clone(), pushes, mail, bytes_max);
-        let link = link?;
+        let Some(link) = link else {
+            self.weigh_replay(key);
+            return None;
+        };
         let bytes = frames.len() as u64;
         if let Some(link) = self.links.get_mut(link.0 as usize) {
             link.bytes_out += bytes;
@@ -414,6 +417,10 @@ impl Shard {
         if choked {
             self.stats.chokes += 1;
             self.lobby.choked.push_back((at + slow_time, link));
+            // More waits for it on the link than is kept for a resume, so one without it could only be with a gap.
+            if let Some(replay) = self.v1_mut(key).and_then(|v1| v1.replay.as_deref_mut()) {
+                replay.shed();
+            }
         }
         self.refresh(key, at, out);
     }

@@ -25,6 +25,7 @@ impl Shard {
         assert_eq!(self.stats.retained, retained, "retained");
         assert_eq!(self.retained_by_address.values().map(|count| u64::from(*count)).sum::<u64>(), retained);
         assert_eq!(self.by_peer.len() + self.by_id.len(), self.sessions.len(), "indexes");
+        self.check_unlinked();
         for (key, session) in self.sessions.iter() {
             if let Some(link) = session.link() {
                 assert_eq!(self.link(link).map(|link| link.session), Some(key as u32), "link and session agree");

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::event::Keepsake;
+use crate::limits::RETAINED_PART_HELLO;
 
 #[test]
 fn a_dropped_session_is_on_leave_after_its_grace_and_a_resume_restores_it() {
@@ -178,11 +179,39 @@ fn sessions_without_a_link_are_bounded_per_address_and_in_all() {
     let mut world = World::with(terms);
     for port in 0..10 {
         let (link, _) = world.hello(port, json!({}));
+        world.send(link, r#"{"op":"beat"}"#);
         world.end(link);
     }
     assert_eq!(world.stats().retained, 3);
     let limited = world.turns().iter().filter(|turn| turn.2 == Cause::Limit).count();
     assert_eq!(limited, 7);
+}
+
+#[test]
+fn who_only_said_hello_gets_a_part_of_the_places_and_isnt_remembered_without_one() {
+    let mut terms = terms("seed");
+    terms.limits.retained = 4 * RETAINED_PART_HELLO;
+    let mut world = World::with(terms);
+    let mut come_and_go = |port, beats| {
+        let (link, welcome) = world.hello(port, json!({}));
+        if beats {
+            world.send(link, r#"{"op":"beat"}"#);
+        }
+        world.end(link);
+        (welcome, world.stats().retained)
+    };
+    let (first, _) = come_and_go(0, false);
+    (1..4).for_each(|port| drop(come_and_go(port, false)));
+    let (forgotten, retained) = come_and_go(4, false);
+    assert_eq!(retained, 4);
+    assert_eq!(come_and_go(5, true).1, 5);
+    (6..20).for_each(|port| drop(come_and_go(port, true)));
+    let (remembered, retained) = come_and_go(20, true);
+    assert_eq!(retained, 4 * RETAINED_PART_HELLO as u64);
+    let again = |world: &mut World, port, welcome| world.hello(port, resume(welcome, 0)).1["session"].clone();
+    assert_eq!(again(&mut world, 30, &first), first["session"]);
+    assert_ne!(again(&mut world, 31, &forgotten), forgotten["session"]);
+    assert_eq!(again(&mut world, 32, &remembered), remembered["session"]);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde_json::value::RawValue;
-use stillhere_core::ledger::{Draft, News, Outcome, Role, RoomState, StreamId};
+use stillhere_core::ledger::{Draft, News, Outcome, Refused, Role, RoomState, StreamId};
 use stillhere_core::name::Name;
 use stillhere_core::wire::error::ErrorCode;
 use stillhere_core::wire::message::write_message;
@@ -89,6 +89,10 @@ impl Ledger {
                 // Who hasn't logged in is gone tomorrow, and would leave a room without an owner.
                 if !self.rules.rooms_by_users || is_guest {
                     return Err(refuse(ErrorCode::ROOMS_CLOSED).into());
+                }
+                if rows.owned(user.id)? >= self.rules.rooms_per_user {
+                    let says = "you own as many rooms as a user may; make somebody else the owner of one of them first";
+                    return Err(Refused::from(ErrorCode::TOO_MANY.because(says)).into());
                 }
                 self.make_room(rows, name, Some(user.id))?
             }

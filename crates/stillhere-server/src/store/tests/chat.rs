@@ -157,8 +157,12 @@ fn an_operator_can_keep_rooms_to_itself_and_few() {
     bed.enter("ann");
     bed.join("one", "ann");
     assert_eq!(bed.refused(Order::Join { room: name("two"), user: name("ann") }), 1209);
+    bed.store.ledger.set_rules(Rules { rooms_per_user: 1, ..Rules::default() });
+    assert_eq!(bed.refused(Order::Join { room: name("two"), user: name("ann") }), 1206);
+    bed.enter("bob");
+    bed.join("two", "bob");
     bed.store.ledger.set_rules(Rules { rooms_by_users: false, ..Rules::default() });
-    assert_eq!(bed.refused(Order::Join { room: name("two"), user: name("ann") }), 1309);
+    assert_eq!(bed.refused(Order::Join { room: name("three"), user: name("ann") }), 1309);
     bed.join("one", "ann");
     assert_eq!(bed.refused(Order::Join { room: name("one"), user: name("who") }), 1401);
     bed.close();

@@ -57,8 +57,10 @@ fn step(cluster: &mut Cluster, kind: u8, a: u8, b: u8) {
     }
 }
 
-fn run(shards: usize, replay_bytes: usize, steps: &[(u8, u8, u8)]) {
-    let mut cluster = Cluster::new(shards, &USERS, |terms| terms.chat.replay_bytes = replay_bytes);
+fn run(shards: usize, (replay_bytes, replay_unlinked): (usize, usize), steps: &[(u8, u8, u8)]) {
+    let mut cluster = Cluster::new(shards, &USERS, |terms| {
+        (terms.chat.replay_bytes, terms.chat.replay_unlinked) = (replay_bytes, replay_unlinked);
+    });
     for client in 0..USERS.len() {
         cluster.connect(client, client % shards, None);
     }
@@ -103,7 +105,7 @@ fn run(shards: usize, replay_bytes: usize, steps: &[(u8, u8, u8)]) {
         }
     }
     // Who counts rightly has no gap while all of it is kept.
-    if replay_bytes > 1 << 16 && steps.iter().all(|(kind, ..)| *kind != 20) {
+    if replay_bytes.min(replay_unlinked) > 1 << 16 && steps.iter().all(|(kind, ..)| ![20, 35].contains(kind)) {
         assert!(cluster.clients.iter().all(|client| client.reasons.iter().all(|reason| reason != "gap")));
     }
     // Everybody goes.
@@ -127,9 +129,11 @@ proptest::proptest! {
     #[test]
     fn everybody_gets_everything_once_and_in_order(
         shards in 1usize..4,
-        small in proptest::prelude::any::<bool>(),
+        each in proptest::prelude::any::<bool>(),
+        all in proptest::prelude::any::<bool>(),
         steps in proptest::collection::vec((0u8..46, proptest::prelude::any::<u8>(), proptest::prelude::any::<u8>()), 1..400),
     ) {
-        run(shards, if small { 600 } else { 1 << 20 }, &steps);
+        let bound = |is_small| if is_small { 600 } else { 1 << 20 };
+        run(shards, (bound(each), bound(all)), &steps);
     }
 }

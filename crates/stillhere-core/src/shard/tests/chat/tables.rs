@@ -425,3 +425,23 @@ fn flapping_users_are_told_to_wait() {
     cluster.settle();
     assert_eq!(cluster.clients[0].reasons.last().unwrap(), "whole");
 }
+
+#[test]
+fn of_many_that_dropped_the_first_lose_what_is_kept_for_them_and_catch_up_from_the_store() {
+    let mut cluster = in_red(1, &["ann", "bob", "cid"], |terms| terms.chat.replay_unlinked = 2000);
+    let long = "long ".repeat(60);
+    for nth in 0..4 {
+        cluster.ask(0, json!({"op": "say", "room": "red", "text": format!("{nth} {long}")}));
+        while cluster.store.step() {}
+        cluster.told(0, usize::MAX);
+        cluster.pass(crate::limits::GATHER_MAX);
+    }
+    // What one of them has is little enough, what both have is too much.
+    (1..3).for_each(|client| cluster.drop_link(client));
+    (1..3).for_each(|client| cluster.connect(client, 0, None));
+    cluster.settle();
+    assert_eq!([1, 2].map(|client| cluster.clients[client].reasons.last().cloned().unwrap()), ["gap", "whole"]);
+    for client in &cluster.clients {
+        client.check_complete(&cluster.store);
+    }
+}
