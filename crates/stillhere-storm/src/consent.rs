@@ -28,10 +28,10 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 pub use self::admin::{ADMIN_ATTACKERS_MAX, ADMIN_CONNECTIONS_MAX, ADMIN_LASTS, by_admin};
-pub use self::host::{Consent, ConsentOptions, Told, serve};
+pub use self::host::{Consent, ConsentOptions, Told};
 pub use self::wire::Code;
 use self::wire::{Answer, ask_on};
-use crate::plan::{Plan, Sought};
+use crate::plan::Plan;
 
 /// Where consent is given unless it is told otherwise.
 pub const PORT: u16 = 14_099;
@@ -51,7 +51,7 @@ pub struct Wants {
     pub port: u16,
     /// Attackers, all together.
     pub attackers: u32,
-    /// Connections at once: attackers, honest clients and the load's.
+    /// Connections at once: attackers, honest clients, newcomers and the load's.
     pub connections: u32,
     /// Tries and requests a second, all together; `None` for as fast as it goes.
     pub rate: Option<f64>,
@@ -122,28 +122,18 @@ pub fn is_own(addr: SocketAddr) -> bool {
 impl Wants {
     /// What a plan wants of a target's port. Of a search that is its largest trial.
     pub fn of(plan: &Plan, port: u16) -> Wants {
+        let largest = plan.search.as_ref().map(|search| plan.trial(search.max));
+        let plan = largest.as_ref().unwrap_or(plan);
         let clamp = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
-        let (sought, most) = match &plan.search {
-            Some(search) => (Some(search.find), search.max),
-            None => (None, 0),
-        };
-        let mut counts: Vec<u64> = plan.attacks.iter().map(|attack| u64::from(attack.count)).collect();
-        if let (Some(Sought::Attackers), Some(first)) = (sought, counts.first_mut()) {
-            *first = (*first).max(most);
-        }
-        let attackers: u64 = counts.iter().sum();
-        let crowd = plan.crowd.as_ref().map_or(0, |crowd| u64::from(crowd.count));
-        let crowd = if sought == Some(Sought::Crowd) { crowd.max(most) } else { crowd };
-        let load = plan.load.as_ref().map_or(0, |load| u64::from(load.connections));
         let steps = plan.load.iter().flat_map(|load| &load.steps).map(|step| step.from.max(step.to));
-        let loaded = steps.fold(if sought == Some(Sought::Rate) { most as f64 } else { 0.0 }, f64::max);
+        let loaded = steps.fold(0.0, f64::max);
         let tries: Option<f64> = plan.attacks.iter().map(|attack| attack.rate).sum();
         let time = plan.time;
         let lasts = time.ramp + time.before + time.during + time.after;
         Wants {
             port,
-            attackers: clamp(attackers),
-            connections: clamp(attackers + crowd + load),
+            attackers: clamp(plan.attacks.iter().map(|attack| u64::from(attack.count)).sum()),
+            connections: clamp(plan.sockets()),
             rate: tries.map(|tries| tries + loaded),
             lasts_ms: lasts.as_millis() as u64,
         }

@@ -118,17 +118,8 @@ fn describe(plan: &Plan, trial: Option<u32>) -> Run {
     }
 }
 
-/// Sockets that a plan needs at once.
-pub(crate) fn sockets(plan: &Plan) -> u64 {
-    let attackers: u64 = plan.attacks.iter().map(|attack| u64::from(attack.count)).sum();
-    let crowd =
-        plan.crowd.as_ref().map_or(0, |crowd| u64::from(crowd.count) + crowd.newcomers_per_second.ceil() as u64 * 5);
-    let load = plan.load.as_ref().map_or(0, |load| u64::from(load.connections));
-    attackers + crowd + load
-}
-
 fn allow_files(plan: &Plan) -> Result<(), StormError> {
-    stillhere_client::allow_files(sockets(plan) + FILES_OWN).map_err(|error| PlanError(error.to_string()).into())
+    stillhere_client::allow_files(plan.sockets() + FILES_OWN).map_err(|error| PlanError(error.to_string()).into())
 }
 
 #[cfg(unix)]

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use stillhere_core::text::Escaped;
-use stillhere_storm::plan::{Overrides, Plan, builtin, file, resolve};
+use stillhere_storm::plan::{Overrides, Plan, Source, resolve};
 use stillhere_storm::run::{Options, StormError};
 use stillhere_storm::search;
 
@@ -164,8 +164,7 @@ fn carry_out(plan: &Plan, options: &Options, out: &Path, json: bool) -> anyhow::
 }
 
 fn plan(name: &str, args: &Args) -> anyhow::Result<Plan> {
-    let is_file = name.ends_with(".toml") || name.contains('/') || Path::new(name).is_file();
-    let mut plan = if is_file { file::read(Path::new(name))? } else { builtin::named(name)? };
+    let mut plan = Source::of(name).read()?;
     plan.apply(&Overrides {
         target: args.target.clone(),
         during: args.during.as_deref().map(|text| time("--for", text)).transpose()?,

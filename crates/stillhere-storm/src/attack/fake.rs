@@ -134,7 +134,7 @@ impl Fake {
         let size = super::find(name).unwrap().size;
         let interval = Duration::from_millis(20);
         let plan = plan::Attack { name: name.to_owned(), count: 1, rate: None, size, interval };
-        Ground::new(self.address, plan, Framing::STILLHERE, 7, Arc::new(Mutex::default()))
+        Ground::new(self.address, plan, Framing::STILLHERE, 7, Arc::new(Mutex::default()), Rc::default())
     }
 
     /// Lets the attackers of these numbers live until the test's end.

@@ -16,6 +16,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::coop;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
+use super::talk::Desks;
 use crate::frame::Framing;
 use crate::pace::Schedule;
 use crate::plan;
@@ -50,8 +51,10 @@ pub(crate) struct Ground {
     pub(crate) plan: plan::Attack,
     /// How frames look, and what a first one may be.
     pub(crate) framing: Framing,
-    /// Decides every random choice.
+    /// The plan's: decides random choices, and the names of accounts.
     pub(crate) seed: u64,
+    /// The accounts that attackers share, also with those of other attacks.
+    pub(super) desks: Rc<Desks>,
     counts: Arc<Mutex<AttackSecond>>,
     began: Instant,
     schedule: Option<Schedule>,
@@ -68,10 +71,12 @@ impl Ground {
         framing: Framing,
         seed: u64,
         counts: Arc<Mutex<AttackSecond>>,
+        desks: Rc<Desks>,
     ) -> Rc<Ground> {
         let schedule = plan.rate.map(Schedule::steady);
         let (turns, connects, noise) = (Cell::new(0), Cell::new(0), OnceCell::new());
-        Rc::new(Ground { target, plan, framing, seed, counts, began: Instant::now(), schedule, turns, connects, noise })
+        let began = Instant::now();
+        Rc::new(Ground { target, plan, framing, seed, desks, counts, began, schedule, turns, connects, noise })
     }
 
     /// Whether the target speaks v1.

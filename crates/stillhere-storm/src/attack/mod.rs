@@ -117,10 +117,10 @@ pub(crate) async fn run(
     seed: u64,
     counts: &[Arc<Mutex<AttackSecond>>],
 ) {
-    let mut attackers = JoinSet::new();
+    let (mut attackers, desks) = (JoinSet::new(), Rc::default());
     for (plan, counts) in attacks.iter().zip(counts) {
         let Some(attack) = find(&plan.name) else { continue };
-        let ground = Ground::new(target, plan.clone(), framing, seed, counts.clone());
+        let ground = Ground::new(target, plan.clone(), framing, seed, counts.clone(), Rc::clone(&desks));
         for index in 0..plan.count {
             let ground = ground.clone();
             attackers.spawn_local(async move {

@@ -125,7 +125,7 @@ impl Stand {
 
     /// The ground of an attack on it.
     pub(super) fn ground(&self, name: &str) -> Rc<Ground> {
-        Ground::new(self.address, self.plan(name, 1), self.framing, 7, self.counts.clone())
+        Ground::new(self.address, self.plan(name, 1), self.framing, 7, self.counts.clone(), Rc::default())
     }
 
     /// Lets so many attackers loose until the counts are as wanted.

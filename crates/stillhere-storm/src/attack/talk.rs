@@ -5,7 +5,6 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -19,8 +18,6 @@ use super::ground::{Ground, Heard, Link};
 /// So many attackers share an account. Making one costs the target some 40 ms, so 1,000 attackers are in within four
 /// seconds; and with its 60 links a minute for each user every attacker may come back six times.
 pub(super) const SHARE: u32 = 10;
-/// The most accounts that are remembered; those of [`crate::plan::ATTACKERS_MAX`] attackers are fewer.
-const DESKS_MAX: usize = 4096;
 /// Who wasn't let in rests so long, or as long as the target says, but no longer than [`REST_MAX`].
 const REST: Duration = Duration::from_secs(1);
 /// The longest rest.
@@ -44,23 +41,15 @@ enum Way {
     Token(String),
 }
 
-type Desks = HashMap<(SocketAddr, u64, u32), Rc<Mutex<Way>>>;
+/// The accounts of all attackers of a run, whatever their attack.
+#[derive(Default)]
+pub(crate) struct Desks(RefCell<HashMap<u32, Rc<Mutex<Way>>>>);
 
-thread_local! {
-    /// The accounts of the attackers of this thread, which are all there are. It is no part of the ground because two
-    /// attacks of one plan share their accounts, too.
-    static DESKS: RefCell<Desks> = RefCell::default();
-}
-
-/// The account of an attacker, behind a lock: the first to come makes it, the others wait for that.
-fn desk(ground: &Ground, account: u32) -> Rc<Mutex<Way>> {
-    DESKS.with_borrow_mut(|desks| {
-        if desks.len() >= DESKS_MAX {
-            desks.clear();
-        }
-        let key = (ground.target, ground.seed, account);
-        desks.entry(key).or_insert_with(|| Rc::new(Mutex::new(Way::Unknown))).clone()
-    })
+impl Desks {
+    /// An account, behind a lock: the first to come makes it, the others wait for that.
+    fn desk(&self, account: u32) -> Rc<Mutex<Way>> {
+        self.0.borrow_mut().entry(account).or_insert_with(|| Rc::new(Mutex::new(Way::Unknown))).clone()
+    }
 }
 
 /// An attacker that is a user.
@@ -75,13 +64,14 @@ pub(super) struct Talker {
 /// claim. `None` if it didn't come to that; it has rested then.
 pub(super) async fn enter(ground: &Rc<Ground>, index: u32) -> Option<Talker> {
     let account = index / SHARE;
-    let desk = desk(ground, account);
+    let desk = ground.desks.desk(account);
     let mut way = desk.lock().await;
     let known = way.clone();
     if known == Way::Unknown {
         // Held meanwhile, so that one account is made once.
         let mut talker = greet(ground, index).await?;
-        *way = talker.make(account).await?;
+        let Some(made) = talker.make(account).await else { return turned_away(ground) };
+        *way = made;
         return Some(talker);
     }
     drop(way);
@@ -96,7 +86,7 @@ pub(super) async fn enter(ground: &Rc<Ground>, index: u32) -> Option<Talker> {
             }
             drop(way);
             rest(&refused).await;
-            None
+            turned_away(ground)
         }
     }
 }
@@ -106,10 +96,16 @@ async fn greet(ground: &Rc<Ground>, index: u32) -> Option<Talker> {
     let mut link = ground.connect().await?;
     let Some(welcome) = link.hello(Some(&name(ground.seed, "a", index))).await else {
         sleep(REST).await;
-        return None;
+        return turned_away(ground);
     };
     let frames_per_second = welcome["limits"]["frames_per_second"].as_f64().unwrap_or(0.0);
     Some(Talker { link, ground: ground.clone(), frames_per_second })
+}
+
+/// Counts somebody who was connected and isn't let in.
+fn turned_away(ground: &Ground) -> Option<Talker> {
+    ground.count().turned_away += 1;
+    None
 }
 
 /// A name that only this seed has, so that a target that keeps its accounts knows the same password again.

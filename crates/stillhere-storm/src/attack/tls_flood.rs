@@ -236,7 +236,7 @@ mod tests {
     fn ground(target: SocketAddr) -> Rc<Ground> {
         let interval = Duration::from_secs(1);
         let plan = plan::Attack { name: "tls-flood".to_owned(), count: 1, rate: None, size: 2000, interval };
-        Ground::new(target, plan, Framing::STILLHERE, 1, Arc::new(Mutex::default()))
+        Ground::new(target, plan, Framing::STILLHERE, 1, Arc::new(Mutex::default()), Rc::default())
     }
 
     /// What a server saw of one attacker: whether the handshake was complete, and how the connection ended.

@@ -78,23 +78,6 @@ pub struct Consent {
     code: Code,
 }
 
-/// Gives consent until its time is over or `stop` is set. `on_code` gets it first, to show what it allows and the code;
-/// `on_told` gets every question.
-///
-/// # Errors
-/// As [`Consent::bind`].
-pub fn serve(
-    options: ConsentOptions,
-    on_code: impl FnOnce(&Consent),
-    on_told: impl FnMut(Told) + 'static,
-    stop: Arc<AtomicBool>,
-) -> Result<(), ConsentError> {
-    let consent = Consent::bind(options)?;
-    on_code(&consent);
-    consent.run(on_told, &stop);
-    Ok(())
-}
-
 impl Consent {
     /// Checks what is allowed, listens, and makes a code.
     ///

@@ -3,7 +3,7 @@ use std::net::TcpListener;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use crate::plan::{self, Asked, Load, Mode, Search, Step, Target, Times};
+use crate::plan::{self, Asked, Load, Mode, Search, Sought, Step, Target, Times};
 
 fn plan() -> Plan {
     let attack = plan::Attack {

@@ -119,18 +119,6 @@ pub struct Hostile {
     options: Options,
 }
 
-/// Binds and runs, see [`Hostile`].
-///
-/// # Errors
-/// As [`Hostile::bind`].
-pub fn serve(
-    options: Options,
-    on_progress: impl FnMut(&Verdict),
-    stop: Arc<AtomicBool>,
-) -> Result<Verdict, HostileError> {
-    Ok(Hostile::bind(options)?.run(on_progress, &stop))
-}
-
 impl Hostile {
     /// Checks the options and listens.
     ///
@@ -389,7 +377,8 @@ mod tests {
     fn nobody_comes_and_nothing_is_decided() {
         let mut calls = 0;
         let lasts = Duration::from_millis(1);
-        let verdict = serve(Options { lasts, ..options() }, |_| calls += 1, Arc::default()).unwrap();
+        let hostile = Hostile::bind(Options { lasts, ..options() }).unwrap();
+        let verdict = hostile.run(|_| calls += 1, &AtomicBool::new(false));
         assert_eq!((verdict.outcome(), verdict.rows.len()), (Outcome::Undecided, BEHAVIOURS.len()));
         assert!(calls >= 1);
     }

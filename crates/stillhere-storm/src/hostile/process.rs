@@ -5,14 +5,10 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// What the kernel counts CPU time in for user space, on every architecture that matters.
-const TICKS_PER_SECOND: u64 = 100;
-/// Processes that are looked at in search of one.
-const PROCESSES_MAX: usize = 20_000;
+use crate::probe::process::{Seen, holder};
+
 /// Threads of a process that are looked at.
 const THREADS_MAX: usize = 1_000;
-/// Files of a process that are looked at in search of a socket.
-const FILES_MAX: usize = 20_000;
 
 /// What was seen of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -59,11 +55,8 @@ impl Process {
 
 /// Resident memory in bytes of a process that lives, and for how long it has been busy.
 fn look(pid: u32) -> Option<(u64, Duration)> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    // A process that has ended and isn't waited for has no memory any more.
-    let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    let rss = rss.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? * 1024;
-    Some((rss, busy(pid).or_else(|| cpu_of(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?))?))
+    let seen = Seen::of(pid)?;
+    Some((seen.rss, busy(pid).unwrap_or(Duration::from_millis(seen.cpu_ms))))
 }
 
 /// What the scheduler says of each thread: for how long it ran, and waited to run, in nanoseconds.
@@ -79,15 +72,6 @@ fn busy(pid: u32) -> Option<Duration> {
     (nanos > 0).then(|| Duration::from_nanos(nanos))
 }
 
-/// The name in the second field may contain anything, so fields are counted from its last bracket.
-fn cpu_of(stat: &str) -> Option<Duration> {
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace().skip(11);
-    let user: u64 = fields.next()?.parse().ok()?;
-    let system: u64 = fields.next()?.parse().ok()?;
-    Some(Duration::from_millis((user + system) * 1000 / TICKS_PER_SECOND))
-}
-
 /// The process on this machine whose socket goes from `peer` to `own`.
 pub(super) fn owner(peer: SocketAddr, own: SocketAddr) -> Option<u32> {
     if !peer.ip().is_loopback() {
@@ -96,13 +80,7 @@ pub(super) fn owner(peer: SocketAddr, own: SocketAddr) -> Option<u32> {
     let table = if peer.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
     let reader = BufReader::new(fs::File::open(table).ok()?);
     let socket = reader.lines().skip(1).map_while(Result::ok).find_map(|line| inode(&line, peer, own))?;
-    let name = format!("socket:[{socket}]");
-    let processes = fs::read_dir("/proc").ok()?.flatten();
-    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    pids.take(PROCESSES_MAX).find(|pid| {
-        let Ok(files) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-        files.flatten().take(FILES_MAX).any(|file| fs::read_link(file.path()).is_ok_and(|link| *link == *name))
-    })
+    holder(socket)
 }
 
 /// The socket of a line of the kernel's table, if it is the one.
@@ -157,11 +135,5 @@ mod tests {
         child.wait().unwrap();
         gone.look(Duration::from_secs(2));
         assert!(gone.is_gone);
-    }
-
-    #[test]
-    fn a_name_with_brackets_and_spaces_does_not_shift_the_fields() {
-        let stat = "7 (a ) b) S 1 7 7 0 -1 4194560 1 0 0 0 250 50 0 0 20 0 1 0 5 1 1 1";
-        assert_eq!(cpu_of(stat), Some(Duration::from_secs(3)));
     }
 }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use super::value::{quoted, show_span};
+use stillhere_core::amount::show_span;
+
+use super::value::quoted;
 use super::{Plan, PlanError, Search, Sought, builtin, check, file};
 
 /// What the command line says instead of the plan; `None` leaves it as it is.

@@ -6,7 +6,9 @@
 
 use std::net::SocketAddr;
 
-use super::value::{nearest, quoted, show_span};
+use stillhere_core::amount::show_span;
+
+use super::value::{nearest, quoted};
 use super::{Plan, PlanError, Threshold, check, file, threshold};
 use crate::attack::{self, ATTACKS};
 

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use super::value::{nearest, quoted, show_size, show_span};
+use stillhere_core::amount::{show_size, show_span};
+
+use super::value::{nearest, quoted};
 use super::{
     ATTACKERS_MAX, Asked, Attack, CROWD_MAX, Crowd, Frame, Length, Load, Mode, PHASE_MAX, Plan, PlanError, Search,
     Sought, Target,
@@ -278,17 +280,8 @@ fn check_load(load: &Load, plan: &Plan, faults: &mut Faults) {
     });
 }
 
-/// Sockets that everybody but this part of a plan takes.
-fn others(plan: &Plan, except: Option<Sought>) -> u64 {
-    let attackers = plan.attacks.iter().enumerate();
-    let attackers = attackers.filter(|(nth, _)| *nth > 0 || except != Some(Sought::Attackers));
-    let attackers: u64 = attackers.map(|(_, attack)| u64::from(attack.count)).sum();
-    let crowd = plan.crowd.as_ref().filter(|_| except != Some(Sought::Crowd)).map_or(0, |crowd| crowd.count.into());
-    attackers + crowd + plan.load.as_ref().map_or(0, |load| u64::from(load.connections))
-}
-
 fn sockets(plan: &Plan, faults: &mut Faults) {
-    let all = others(plan, None);
+    let all = plan.sockets();
     let key = match (&plan.attacks[..], &plan.load) {
         ([], Some(_)) => "load.connections",
         ([], None) => "crowd.count",
@@ -297,13 +290,13 @@ fn sockets(plan: &Plan, faults: &mut Faults) {
     // One that is too large by itself was told of.
     let is_told = faults.0.iter().any(|fault| fault.key.ends_with(".count") || fault.key.ends_with(".connections"));
     faults.when(all > SOCKETS_MAX.into() && !is_told, key, || {
-        format!("attackers, crowd and load make {all} connections: write fewer, {SOCKETS_MAX} together at most")
+        format!("attackers, crowd and load make up to {all} connections: write fewer, {SOCKETS_MAX} together at most")
     });
 }
 
 /// The largest number that a search of this plan may try.
 pub(super) fn most(plan: &Plan, find: Sought) -> u64 {
-    let room = u64::from(SOCKETS_MAX).saturating_sub(others(plan, Some(find)));
+    let room = u64::from(SOCKETS_MAX).saturating_sub(plan.sockets_but(Some(find)));
     match find {
         Sought::Attackers => {
             let size = plan.attacks.first().map_or(1, |attack| attack.size.max(1));
@@ -427,7 +420,7 @@ pub(super) fn lacks(plan: &Plan, figure: &str) -> Option<&'static str> {
     if figure == "files_left" && plan.time.after < Duration::from_secs(6) {
         return Some("it is counted five seconds after the attack: write after = \"10s\" in [time]");
     }
-    if of_target || is_in(&["own_cpu", "own_lag"]) {
+    if of_target || figure == "own_cpu" {
         return None;
     }
     let Some(crowd) = &plan.crowd else {

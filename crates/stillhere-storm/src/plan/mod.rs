@@ -31,6 +31,8 @@ pub const ATTACKERS_MAX: u32 = 19_000;
 pub const CROWD_MAX: u32 = 19_000;
 /// No phase of a run is longer: a storm stops by itself.
 pub const PHASE_MAX: Duration = Duration::from_secs(3600);
+/// How long a newcomer is there at worst, in seconds.
+const NEWCOMER_SECONDS: u64 = 5;
 
 /// Why there is no plan, in a sentence that says what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -278,6 +280,24 @@ pub enum Is {
     AtLeast,
     /// `>`
     Above,
+}
+
+impl Plan {
+    /// Sockets that it needs at once: attackers, honest clients, newcomers and the load's connections.
+    pub fn sockets(&self) -> u64 {
+        self.sockets_but(None)
+    }
+
+    /// The same without those whose number is searched.
+    fn sockets_but(&self, sought: Option<Sought>) -> u64 {
+        let attackers = self.attacks.iter().skip(usize::from(sought == Some(Sought::Attackers)));
+        let attackers: u64 = attackers.map(|attack| u64::from(attack.count)).sum();
+        let crowd = self.crowd.as_ref().map_or(0, |crowd| {
+            let newcomers = crowd.newcomers_per_second.ceil() as u64 * NEWCOMER_SECONDS;
+            newcomers + if sought == Some(Sought::Crowd) { 0 } else { u64::from(crowd.count) }
+        });
+        attackers + crowd + self.load.as_ref().map_or(0, |load| u64::from(load.connections))
+    }
 }
 
 /// Where a plan comes from.

@@ -7,7 +7,7 @@
 //! It looks and changes nothing.
 
 mod metrics;
-mod process;
+pub(crate) mod process;
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};

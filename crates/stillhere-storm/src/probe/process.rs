@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 /// The kernel tells user space of clock ticks in hundredths of a second wherever this runs.
 const TICK_MS: u64 = 10;
-/// Processes and files that a search for a listener looks at, at most.
+/// Files that a search for a socket's process looks at, at most.
 const LOOKED_AT_MAX: usize = 1_000_000;
 
 /// A process at one moment.
@@ -44,7 +44,11 @@ pub(crate) fn thread_cpu_ms(thread: u32) -> Option<u64> {
 
 /// The process that listens there, if it is one of this machine that may be looked into.
 pub(crate) fn listener(address: SocketAddr) -> Option<u32> {
-    let inode = listening_inode(address)?;
+    holder(listening_inode(address)?)
+}
+
+/// The process that has this socket open, if it may be looked into; the first found of several.
+pub(crate) fn holder(inode: u64) -> Option<u32> {
     let wanted = format!("socket:[{inode}]");
     let processes = fs::read_dir("/proc").ok()?.flatten();
     let mut looked_at = 0;

@@ -19,7 +19,7 @@ pub(crate) mod synthetic;
 #[cfg(test)]
 mod tests;
 pub mod text;
-mod units;
+pub mod units;
 mod warnings;
 
 pub use self::html::page;

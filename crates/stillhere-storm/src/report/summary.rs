@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{figures, units, warnings};
-use crate::plan::{Is, Threshold};
+use crate::plan::Threshold;
 use crate::sample::{AttackSecond, CrowdSecond, Phase, Recording, Second, Spread};
 
 /// The version of the summary's format.
@@ -166,6 +166,9 @@ pub struct AttackSummary {
     pub ended: u64,
     /// Of these, those with a code, by code.
     pub closes: BTreeMap<u16, u64>,
+    /// Attackers that had to become users first, and didn't.
+    #[serde(default)]
+    pub turned_away: u64,
     /// Connections that the target should have ended by the attack's end and hadn't.
     pub overdue: u64,
     /// What the target answered.
@@ -287,7 +290,11 @@ impl Summary {
     }
 
     fn judge(&mut self, thresholds: &[Threshold]) {
-        self.judged = thresholds.iter().map(|threshold| judge(threshold, self.figure(&threshold.figure))).collect();
+        let judge = |threshold: &Threshold| {
+            let value = self.figure(&threshold.figure);
+            Judged { threshold: threshold.clone(), value, holds: threshold.holds(value) }
+        };
+        self.judged = thresholds.iter().map(judge).collect();
         let broken = self.judged.iter().filter(|judged| !judged.holds).count();
         let unmeasured = self.judged.iter().filter(|judged| judged.value.is_none()).count();
         self.passed = broken == 0 && self.cut.is_none();
@@ -306,18 +313,6 @@ impl Summary {
             ),
         };
     }
-}
-
-fn judge(threshold: &Threshold, value: Option<f64>) -> Judged {
-    let bound = threshold.bound;
-    let holds = value.is_some_and(|value| match threshold.is {
-        Is::Below => value < bound,
-        Is::AtMost => value <= bound,
-        Is::Equal => value == bound,
-        Is::AtLeast => value >= bound,
-        Is::Above => value > bound,
-    });
-    Judged { threshold: threshold.clone(), value, holds }
 }
 
 impl Latency {
@@ -437,6 +432,7 @@ impl AttackSummary {
             (&mut self.ended, second.ended),
             (&mut self.answered, second.answered),
             (&mut self.sent_bytes, second.sent_bytes),
+            (&mut self.turned_away, second.turned_away),
             (&mut self.received_bytes, second.received_bytes),
         ] {
             *sum = sum.saturating_add(count);

@@ -228,7 +228,7 @@ fn what_makes_numbers_doubtful_is_said() {
     };
     assert_eq!(warned(|_| ()), [] as [&str; 0], "a sound run has none");
     type Case = (&'static str, fn(&mut Recording));
-    let cases: [Case; 19] = [
+    let cases: [Case; 20] = [
         ("The run was cut (killed", |r| r.end = None),
         ("The last line of the samples was cut", |r| r.torn = true),
         ("no honest clients", |r| r.run.plan.crowd = None),
@@ -250,6 +250,10 @@ fn what_makes_numbers_doubtful_is_said() {
         ("1 of the samples took longer", |r| r.seconds[9].for_ms = 2_100),
         ("`garbage` wasn't carried out", |r| {
             r.seconds.iter_mut().for_each(|second| _ = second.attacks.remove("garbage"));
+        }),
+        ("attackers of `garbage` were connected and not let in", |r| {
+            let attacks = r.seconds.iter_mut().flat_map(|s| s.attacks.get_mut("garbage"));
+            attacks.for_each(|attack| attack.turned_away = attack.connected);
         }),
         ("connections that `garbage` asked for didn't open", |r| {
             r.seconds.iter_mut().flat_map(|s| s.attacks.get_mut("garbage")).for_each(|attack| attack.refused = 900);

@@ -2,6 +2,9 @@
 
 use std::fmt::Write;
 
+use stillhere_core::text::Escaped;
+
+use super::search::SearchReport;
 use super::summary::{CrowdSummary, Judged, Latency, Summary, total};
 use super::units;
 use crate::plan::figure::{self, Unit};
@@ -32,9 +35,41 @@ pub fn summary(summary: &Summary, place: Option<&str>, style: Style) -> String {
         text.wrapped("  ! ", warning, Paint::Doubt);
     }
     if let Some(place) = place {
-        text.line(&format!("  report  {}", stillhere_core::text::Escaped(place)));
+        text.line(&format!("  report  {}", Escaped(place)));
     }
     text.out
+}
+
+/// A search as a table: the tutorial's, made exact. `place` is where the report lies.
+pub fn search(found: &SearchReport, place: &str) -> String {
+    let mut text = format!("{}\n\n", found.found());
+    if let Some(cut) = &found.cut {
+        let _ = writeln!(text, "{}\n", units::shown(cut));
+    }
+    let _ = writeln!(
+        text,
+        "{:>9}  {:<8} {:>10}  {:>12}  {:>12}  broken",
+        "number", "verdict", "tries/s", "p99", "not let in"
+    );
+    for trial in &found.trials {
+        let figure = |names: &[&str], show: fn(f64) -> String| {
+            names.iter().find_map(|name| trial.summary.figure(name)).map_or("–".to_owned(), show)
+        };
+        let broken = trial.summary.judged.iter().filter(|judged| !judged.holds);
+        let broken: Vec<String> = broken.map(|judged| units::shown(&judged.threshold.text)).collect();
+        let _ = writeln!(
+            text,
+            "{:>9}  {:<8} {:>10}  {:>12}  {:>12}  {}",
+            units::count(trial.number),
+            if trial.held { "held" } else { "broken" },
+            figure(&["tries"], |tries| units::number(tries.round())),
+            figure(&["p99", "load_p99"], units::time),
+            figure(&["newcomers_refused"], units::number),
+            broken.join(", ")
+        );
+    }
+    let _ = writeln!(text, "\nreport  {}", Escaped(place));
+    text
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -250,16 +285,7 @@ impl Text {
 /// The parts of a run that have a name for people.
 pub(super) fn parts(summary: &Summary) -> [(&'static str, &CrowdSummary); 3] {
     [(Phase::Before, &summary.before), (Phase::During, &summary.during), (Phase::After, &summary.after)]
-        .map(|(phase, part)| (phase_name(phase), part))
-}
-
-pub(super) fn phase_name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Ramp => "ramp",
-        Phase::Before => "before",
-        Phase::During => "during",
-        Phase::After => "after",
-    }
+        .map(|(phase, part)| (phase.name(), part))
 }
 
 /// What was measured, in its unit.

@@ -1,5 +1,6 @@
 //! Figures for people: three digits and a unit.
 
+use stillhere_core::amount;
 use stillhere_core::text::{Escaped, clip};
 
 use crate::plan::figure::Unit;
@@ -17,7 +18,7 @@ pub(super) fn value(unit: Unit, value: f64) -> String {
 }
 
 /// Microseconds, as `830 µs`, `12.3 ms`, `1.25 s`.
-pub(super) fn time(us: f64) -> String {
+pub fn time(us: f64) -> String {
     match us.abs() {
         0.0 => "0 µs".to_owned(),
         ..999.5 => format!("{} µs", digits(us)),
@@ -28,7 +29,7 @@ pub(super) fn time(us: f64) -> String {
 }
 
 /// Bytes, as `512 B`, `50.1 MiB`.
-pub(super) fn bytes(bytes: f64) -> String {
+pub fn bytes(bytes: f64) -> String {
     let (mut value, mut unit) = (bytes, "B");
     for larger in ["KiB", "MiB", "GiB", "TiB"] {
         if value.abs() < 999.5 {
@@ -83,15 +84,8 @@ fn digits(value: f64) -> String {
 }
 
 fn thousands(value: f64) -> String {
-    let digits = format!("{:.0}", value.abs());
-    let mut text = String::from(if value <= -0.5 { "−" } else { "" });
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
+    let sign = if value <= -0.5 { "−" } else { "" };
+    format!("{sign}{}", amount::thousands(format_args!("{:.0}", value.abs())))
 }
 
 #[cfg(test)]

@@ -17,6 +17,8 @@ const LAG_SHARE_MAX: f64 = 0.2;
 const CPU_SHARE_MAX: f64 = 0.9;
 /// Of the connections that attackers asked for.
 const REFUSED_SHARE_MAX: f64 = 0.1;
+/// Of the connections of attackers that need to be users.
+const TURNED_AWAY_SHARE_MAX: f64 = 0.5;
 /// Of the tries that the plan asks for, below which it wasn't carried out.
 const TRIES_SHARE_MIN: f64 = 0.8;
 /// The same of the load's requests, which the storm can send at its own will.
@@ -122,6 +124,14 @@ fn carried_out(recording: &Recording, summary: &Summary, warnings: &mut Vec<Stri
         if attack.tries == 0 {
             warnings.push(format!("The attack `{name}` wasn't carried out: it has not one try."));
             continue;
+        }
+        if attack.turned_away as f64 > TURNED_AWAY_SHARE_MAX * attack.connected as f64 {
+            warnings.push(format!(
+                "{} times attackers of `{name}` were connected and not let in as users, of {} connections: most of it \
+                 wasn't what it should be. The target needs registration, or names that are claims.",
+                units::count(attack.turned_away),
+                units::count(attack.connected)
+            ));
         }
         if attack.refused as f64 > REFUSED_SHARE_MAX * (attack.connected.saturating_add(attack.refused)) as f64 {
             warnings.push(format!(

@@ -75,6 +75,18 @@ pub enum Phase {
     After,
 }
 
+impl Phase {
+    /// Its name, as files and plans have it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Phase::Ramp => "ramp",
+            Phase::Before => "before",
+            Phase::During => "during",
+            Phase::After => "after",
+        }
+    }
+}
+
 /// What happened in about one second.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Second {
@@ -188,6 +200,9 @@ pub struct AttackSecond {
     pub ended: u64,
     /// Of these, those with a code, by code.
     pub closes: BTreeMap<u16, u64>,
+    /// Attackers that had to become users first, and didn't.
+    #[serde(default)]
+    pub turned_away: u64,
     /// Gauge: connections that the target should have ended by now and hasn't.
     pub overdue: u64,
     /// Frames, requests or handshakes that the target answered.

@@ -16,7 +16,6 @@ use stillhere_storm::report::text::{self, Style};
 use stillhere_storm::report::{self, SearchReport, Summary};
 use stillhere_storm::sample::{self, Recording};
 
-use super::view;
 use crate::output;
 
 /// The page of a run, a comparison or a search.
@@ -118,7 +117,7 @@ pub(super) fn tell_search(found: &SearchReport, out: &Path, json: bool) -> anyho
     if json {
         output::print_json(found)?;
     } else {
-        output::print(search_text(found, &out.join(PAGE)))?;
+        output::print(text::search(found, &out.join(PAGE).to_string_lossy()))?;
     }
     Ok(found.held.is_some())
 }
@@ -167,40 +166,9 @@ fn search_again(folder: &Path, args: &ReportArgs) -> anyhow::Result<ExitCode> {
     if args.json {
         output::print_json(&found)?;
     } else {
-        output::print(search_text(&found, &place))?;
+        output::print(text::search(&found, &place.to_string_lossy()))?;
     }
     Ok(ExitCode::SUCCESS)
-}
-
-/// A search as a table: the tutorial's, made exact.
-fn search_text(found: &SearchReport, place: &Path) -> String {
-    let mut text = format!("{}\n\n", found.found());
-    if let Some(cut) = &found.cut {
-        let _ = writeln!(text, "{}\n", Escaped(cut));
-    }
-    let _ = writeln!(
-        text,
-        "{:>9}  {:<8} {:>10}  {:>12}  {:>12}  broken",
-        "number", "verdict", "tries/s", "p99", "not let in"
-    );
-    for trial in &found.trials {
-        let figure = |name: &str| trial.summary.figures.get(name).copied();
-        let number = |name: &str| figure(name).map_or("–".to_owned(), |value| output::thousands(value.round() as i64));
-        let broken = trial.summary.judged.iter().filter(|judged| !judged.holds);
-        let broken: Vec<String> = broken.map(|judged| Escaped(&judged.threshold.text).to_string()).collect();
-        let _ = writeln!(
-            text,
-            "{:>9}  {:<8} {:>10}  {:>12}  {:>12}  {}",
-            output::thousands(trial.number),
-            if trial.held { "held" } else { "broken" },
-            number("tries"),
-            figure("p99").or_else(|| figure("load_p99")).map_or("–".to_owned(), |value| view::micros(value as u64)),
-            number("newcomers_refused"),
-            broken.join(", ")
-        );
-    }
-    let _ = writeln!(text, "\n{}", shown(place));
-    text
 }
 
 fn write(folder: &Path, name: &str, text: &str) -> anyhow::Result<()> {

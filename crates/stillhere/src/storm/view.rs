@@ -8,6 +8,7 @@ use std::time::Duration;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use stillhere_core::text::Escaped;
 use stillhere_storm::plan::{Plan, Times};
+use stillhere_storm::report::units;
 use stillhere_storm::run::Progress;
 use stillhere_storm::sample::{Phase, Run, Second};
 
@@ -129,7 +130,7 @@ impl View {
         match &self.screen {
             Some(screen) => {
                 screen.head.set_position(second.at_ms);
-                screen.head.set_message(phase_name(second.phase));
+                screen.head.set_message(second.phase.name());
                 for (bar, line) in screen.lines.iter().zip(lines) {
                     bar.set_message(line);
                 }
@@ -138,7 +139,7 @@ impl View {
                 let at = spoken(Duration::from_secs(second.at_ms.div_ceil(1000)));
                 let [crowd, p99, attack, ..] = lines;
                 let attack = if second.attacks.is_empty() { String::new() } else { format!(" · {attack}") };
-                self.say(&format!("{at} · {} · {crowd} · {p99}{attack}", phase_name(second.phase)));
+                self.say(&format!("{at} · {} · {crowd} · {p99}{attack}", second.phase.name()));
             }
             None => {}
         }
@@ -157,11 +158,11 @@ impl View {
             let _ = write!(who, " · newcomers {} in, {} refused", crowd.newcomers, crowd.newcomers_refused);
         }
         let mut p99 = match crowd.rtt_us.quantile(0.99) {
-            Some(now) => format!("p99 {}", micros(now)),
+            Some(now) => format!("p99 {}", units::time(now as f64)),
             None => "no round trips".to_owned(),
         };
         if let Some(before) = self.before.filter(|_| second.phase >= Phase::During) {
-            let _ = write!(p99, " (before the attack at most {})", micros(before));
+            let _ = write!(p99, " (before the attack at most {})", units::time(before as f64));
         }
         let _ = write!(p99, " {}", spark(&self.p99));
         let sum = |of: fn(&stillhere_storm::sample::AttackSecond) -> u64| second.attacks.values().map(of).sum::<u64>();
@@ -179,14 +180,15 @@ impl View {
         let target = match &second.target {
             None => "can't be seen: give --metrics URL, or run the storm beside it".to_owned(),
             Some(target) => {
-                let rss = target.rss.map_or("unknown".to_owned(), mebibytes);
+                let rss = target.rss.map_or("unknown".to_owned(), |rss| units::bytes(rss as f64));
                 let cores = self.cores(second.at_ms, target.cpu_ms.unwrap_or(0), |(_, target, _)| target);
                 let files = target.files.map_or(String::new(), |files| format!(", {} files", thousands(files)));
                 format!("{rss}, {cores} cores{files} {}", spark(&self.rss))
             }
         };
         let cores = self.cores(second.at_ms, second.own.cpu_ms, |(_, _, own)| own);
-        let own = format!("{}, {cores} cores, timers {} late", mebibytes(second.own.rss), micros(second.own.lag_us));
+        let (rss, lag) = (units::bytes(second.own.rss as f64), units::time(second.own.lag_us as f64));
+        let own = format!("{rss}, {cores} cores, timers {lag} late");
         [who, p99, attack, target, own]
     }
 
@@ -220,37 +222,12 @@ impl Screen {
     }
 }
 
-/// A phase as the view calls it.
-fn phase_name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Ramp => "ramp",
-        Phase::Before => "before",
-        Phase::During => "during",
-        Phase::After => "after",
-    }
-}
-
 /// Blocks as high as the values, the highest eight eighths.
 fn sparkline(values: &VecDeque<u64>) -> String {
     const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let highest = values.iter().copied().max().unwrap_or(0).max(1);
     let block = |value: &u64| BLOCKS[(u128::from(*value) * 7).div_ceil(u128::from(highest)).min(7) as usize];
     values.iter().map(block).collect()
-}
-
-/// Microseconds as one would say them.
-pub(super) fn micros(micros: u64) -> String {
-    match micros {
-        0..1_000 => format!("{micros} µs"),
-        1_000..10_000 => format!("{:.2} ms", micros as f64 / 1e3),
-        10_000..100_000 => format!("{:.1} ms", micros as f64 / 1e3),
-        100_000..1_000_000 => format!("{} ms", micros / 1_000),
-        _ => format!("{:.1} s", micros as f64 / 1e6),
-    }
-}
-
-fn mebibytes(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
 }
 
 #[cfg(test)]
@@ -263,11 +240,5 @@ mod tests {
         assert_eq!(sparkline(&VecDeque::from([0, 0])), "▁▁");
         assert_eq!(sparkline(&VecDeque::from([u64::MAX, 1])), "█▂");
         assert_eq!(sparkline(&VecDeque::new()), "");
-    }
-
-    #[test]
-    fn microseconds_read_well_at_every_size() {
-        let shown = [0, 999, 1_000, 12_345, 123_456, 2_500_000].map(micros);
-        assert_eq!(shown, ["0 µs", "999 µs", "1.00 ms", "12.3 ms", "123 ms", "2.5 s"]);
     }
 }

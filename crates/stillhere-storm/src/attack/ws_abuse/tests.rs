@@ -10,7 +10,7 @@ use crate::plan;
 fn ground(listener: &TcpListener) -> Rc<Ground> {
     let (size, interval) = (20_000, Duration::from_secs(1));
     let plan = plan::Attack { name: "ws-abuse".to_owned(), count: 1, rate: None, size, interval };
-    Ground::new(listener.local_addr().unwrap(), plan, Framing::STILLHERE, 1, std::sync::Arc::default())
+    Ground::new(listener.local_addr().unwrap(), plan, Framing::STILLHERE, 1, std::sync::Arc::default(), Rc::default())
 }
 
 /// What an attacker puts on the wire that does the thing of this number, when the server answers so and closes.
