@@ -281,7 +281,7 @@ fn check_load(load: &Load, plan: &Plan, faults: &mut Faults) {
 }
 
 fn sockets(plan: &Plan, faults: &mut Faults) {
-    let all = plan.sockets();
+    let all = plan.sockets_but(None);
     let key = match (&plan.attacks[..], &plan.load) {
         ([], Some(_)) => "load.connections",
         ([], None) => "crowd.count",
@@ -290,7 +290,7 @@ fn sockets(plan: &Plan, faults: &mut Faults) {
     // One that is too large by itself was told of.
     let is_told = faults.0.iter().any(|fault| fault.key.ends_with(".count") || fault.key.ends_with(".connections"));
     faults.when(all > SOCKETS_MAX.into() && !is_told, key, || {
-        format!("attackers, crowd and load make up to {all} connections: write fewer, {SOCKETS_MAX} together at most")
+        format!("attackers, crowd and load make {all} connections: write fewer, {SOCKETS_MAX} together at most")
     });
 }
 

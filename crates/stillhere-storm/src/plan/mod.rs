@@ -285,18 +285,18 @@ pub enum Is {
 impl Plan {
     /// Sockets that it needs at once: attackers, honest clients, newcomers and the load's connections.
     pub fn sockets(&self) -> u64 {
-        self.sockets_but(None)
+        let newcomers = self.crowd.as_ref().map_or(0.0, |crowd| crowd.newcomers_per_second.ceil());
+        self.sockets_but(None) + newcomers as u64 * NEWCOMER_SECONDS
     }
 
-    /// The same without those whose number is searched.
+    /// The same without newcomers, who come and go, and those whose number is searched.
     fn sockets_but(&self, sought: Option<Sought>) -> u64 {
         let attackers = self.attacks.iter().skip(usize::from(sought == Some(Sought::Attackers)));
         let attackers: u64 = attackers.map(|attack| u64::from(attack.count)).sum();
-        let crowd = self.crowd.as_ref().map_or(0, |crowd| {
-            let newcomers = crowd.newcomers_per_second.ceil() as u64 * NEWCOMER_SECONDS;
-            newcomers + if sought == Some(Sought::Crowd) { 0 } else { u64::from(crowd.count) }
-        });
-        attackers + crowd + self.load.as_ref().map_or(0, |load| u64::from(load.connections))
+        let crowd = self.crowd.as_ref().filter(|_| sought != Some(Sought::Crowd));
+        attackers
+            + crowd.map_or(0, |crowd| u64::from(crowd.count))
+            + self.load.as_ref().map_or(0, |load| u64::from(load.connections))
     }
 }
 
