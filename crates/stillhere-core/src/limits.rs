@@ -135,7 +135,7 @@ impl Default for ChatLimits {
             links_per_minute: 60,
             dry_run: false,
             replay_bytes: 32 * 1024,
-            replay_unlinked: 16 << 20,
+            replay_unlinked: 8 << 20,
             slow_time: Duration::from_secs(10),
             digest: Duration::from_secs(5),
         }

@@ -17,6 +17,7 @@ pub use accounts::import;
 mod accounts;
 mod admin;
 mod api;
+mod background;
 mod clock;
 mod coalesce;
 mod control;

@@ -33,6 +33,7 @@ use stillhere_core::ledger::{Order, OrderId, Refused};
 use stillhere_core::name::Name;
 use stillhere_core::wire::error::ErrorCode;
 
+use crate::background::step_back;
 use crate::clock::{Clock, wall_ms};
 pub(crate) use desk::Policy;
 use desk::{Answer, Asker, Desk, Now, Output};
@@ -90,6 +91,7 @@ impl Accounts {
         let waiting = Arc::<AtomicUsize>::default();
         let counted = Arc::clone(&waiting);
         std::thread::Builder::new().name("accounts".to_owned()).spawn(move || {
+            step_back("deciding of logins");
             run(desk, &inputs, &counted, &clock, &*answers, |ticket, work| pool.send((ticket, work)).is_ok());
         })?;
         Ok(Accounts { sender, waiting, hasher, operator: Arc::default() })

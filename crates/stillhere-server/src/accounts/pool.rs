@@ -13,9 +13,7 @@ use tracing::warn;
 
 use super::hash::{Hasher, Verdict};
 use super::password::{self, Weak};
-
-/// How much nicer than all others these threads are: the kernel gives them about a tenth of a contended core.
-const NICER: i32 = 10;
+use crate::background::step_back;
 
 /// Something slow to do with a password.
 pub(super) enum Work {
@@ -98,10 +96,7 @@ pub(super) fn start(
     for index in 0..threads {
         let (hasher, receiver, tell) = (Arc::clone(hasher), Arc::clone(&receiver), tell.clone());
         std::thread::Builder::new().name(format!("hash-{index}")).spawn(move || {
-            // On Linux this is the calling thread's own.
-            if let Err(error) = rustix::process::nice(NICER) {
-                warn!(%error, "logins can't be given a low priority; many at once may slow down everybody else");
-            }
+            step_back("hashing of passwords");
             while let Some((ticket, work)) = next(&receiver) {
                 let began = Instant::now();
                 let worked = catch_unwind(AssertUnwindSafe(|| work.run(&hasher))).unwrap_or(Worked::Failed);

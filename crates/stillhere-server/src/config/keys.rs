@@ -278,7 +278,7 @@ sections! {
             "Only count what the rates of chat would refuse, in `stillhere_would_refuse_total`: for finding the right numbers.";
         replay: usize [Size] = "32KiB" in "0B" to "64MiB", live,
             "How many bytes of pushes that a client hasn't acknowledged are kept for its resume. Sessions in a room share them.";
-        replay_unlinked: usize [Size] = "16MiB" in "0B" to "64GiB", live,
+        replay_unlinked: usize [Size] = "8MiB" in "0B" to "64GiB", live,
             "What all sessions of a thread that have lost their links may keep of it together; beyond that those that dropped first lose theirs, and catch up from the store when they are back.";
         slow_time: Duration [Span] = "10s" in "100ms" to "10m", live,
             "How long a slow reader may take for what is queued before its link is closed with 4005. Nothing more of rooms is queued meanwhile.";

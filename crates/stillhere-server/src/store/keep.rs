@@ -12,6 +12,7 @@ use tracing::warn;
 
 use super::Counters;
 use super::thread::LedgerWriter;
+use crate::background::step_back;
 
 /// Changes that may wait for the thread; more are dropped and counted.
 const QUEUE_MAX: usize = 65_536;
@@ -72,7 +73,10 @@ impl StoreWriter {
 pub(super) fn start(ledger: LedgerWriter, counters: Arc<Counters>) -> anyhow::Result<StoreWriter> {
     let (sender, receiver) = sync_channel(QUEUE_MAX);
     let writer = StoreWriter { sender, counters: Arc::clone(&counters) };
-    std::thread::Builder::new().name("keep".to_owned()).spawn(move || write(&ledger, &receiver, &counters))?;
+    std::thread::Builder::new().name("keep".to_owned()).spawn(move || {
+        step_back("keeping of sessions");
+        write(&ledger, &receiver, &counters);
+    })?;
     Ok(writer)
 }
 

@@ -351,6 +351,7 @@ fn what_is_wrong_is_told_with_its_line_and_what_to_write() {
         ("thresholds = [\"load_p99 < 1s\"]".to_owned(), "there is no [load]"),
         ("thresholds = [\"overdue = 0\"]".to_owned(), "there is no [[attack]]"),
         (format!("crowd = false\nthresholds = [\"p99 < 1s\"]\n{}", attack("")), "there is no crowd"),
+        (format!("crowd = false\nthresholds = [\"own_lag < 1s\"]\n{}", attack("")), "there is no crowd"),
         ("thresholds = [\"p99 < 1s\"]\n[crowd]\nmode = \"legacy\"".to_owned(), "beats aren't answered"),
         ("thresholds = [\"enter_p99 < 1s\"]\n[crowd]\nnewcomers = 0".to_owned(), "there are no newcomers"),
         ("thresholds = [\"p99_ratio < 2\"]\n[time]\nbefore = \"0\"".to_owned(), "no time before to compare with"),

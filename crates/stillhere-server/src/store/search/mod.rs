@@ -28,6 +28,7 @@ use super::base::Kept;
 use super::ledger::refuse;
 use super::thread::LedgerWriter;
 use super::{Tell, Told};
+use crate::background::step_back;
 use index::Index;
 
 /// Histories that may wait; the next gets `busy`.
@@ -41,9 +42,6 @@ const YIELD: Duration = Duration::from_millis(100);
 const RETRY: Duration = Duration::from_secs(5);
 /// When a client may ask again that found the queue full.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
-
-/// How much this thread steps back for others (on Linux a thread has a niceness of its own).
-const NICE: i32 = 10;
 
 enum Work {
     History(usize, OrderId, Order),
@@ -134,8 +132,8 @@ struct Searcher {
 
 impl Searcher {
     fn run(mut self, work: &Receiver<Work>) {
-        // Of two threads that want the same core, the store's shall have it. Where that isn't allowed, it is as before.
-        let _ = rustix::process::setpriority_process(None, NICE);
+        // Of two threads that want the same core, the store's shall have it.
+        step_back("search");
         // What a crash has left unindexed is found by looking at every stream once.
         self.due = Some(Instant::now());
         loop {
