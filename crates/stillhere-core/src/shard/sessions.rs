@@ -156,7 +156,7 @@ impl Shard {
         let has_lived =
             session.is_some_and(|session| session.beats > 0 || session.v1_part().is_some_and(|v1| v1.chat.is_some()));
         let part = if has_lived { 1 } else { RETAINED_PART_HELLO };
-        let (most, most_of_address) = (limits.retained / part, limits.retained_per_address / part);
+        let (most, most_of_address) = (limits.retained.div_ceil(part), limits.retained_per_address.div_ceil(part));
         if self.stats.retained as usize >= most || of_address >= most_of_address {
             return self.finish(key, peer, Cause::Limit, has_lived, at, out);
         }

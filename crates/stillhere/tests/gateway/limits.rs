@@ -104,7 +104,8 @@ fn retained_sessions_of_one_address_are_bounded() {
     let gateway = Gateway::start(&[("limits.retained_per_address", "2"), ("server.shards", "1")]);
     let welcomes: Vec<_> = (0..4)
         .map(|n| {
-            let (peer, welcome) = Peer::v1(&gateway, json!({}));
+            let (mut peer, welcome) = Peer::v1(&gateway, json!({}));
+            peer.beat(n);
             peer.reset();
             gateway.wait_for_metric("closes_total", "\"none\"", n + 1);
             welcome
