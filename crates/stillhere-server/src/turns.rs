@@ -27,7 +27,8 @@ const GROWTH: u32 = 8;
 /// In which steps an allowance's clock goes. It has 16 bits and turns over after nine minutes; a link that was silent
 /// for just so long has a little less than it could.
 const MOMENT_MS: u64 = 8;
-/// A link is a newcomer for so many moments, or until it has sent [`ALLOWANCE_BYTES`]: half a second.
+/// A link is a newcomer for so many moments and until it has said something, or until that was [`ALLOWANCE_BYTES`]: half
+/// a second.
 const YOUTH: u16 = 64;
 /// Bytes that are read in a turn.
 pub(crate) const TURN_BYTES: usize = 16 * 1024;
@@ -182,7 +183,9 @@ impl Turns {
             return Leave::Now(most);
         }
         if pace.is_new {
-            pace.is_new = pace.allowance.left > 0 && pace.allowance.age(now) < YOUTH;
+            // Who has said nothing yet is as new as at first, however long that was.
+            let has_spoken = u32::from(pace.allowance.left) < ALLOWANCE_BYTES;
+            pace.is_new = pace.allowance.left > 0 && !(has_spoken && pace.allowance.age(now) >= YOUTH);
             if pace.is_new {
                 return Leave::InTurn;
             }
@@ -270,7 +273,7 @@ mod tests {
     #[test]
     fn beyond_its_allowance_a_link_is_read_in_its_turn() {
         let (turns, link) = (Turns::default(), LinkId(3));
-        turns.open(link, at(0));
+        settle(&turns, link);
         assert_eq!(turns.may_read(link, at(1000)), Leave::Now(ALLOWANCE_BYTES as usize));
         turns.spend(link, 600);
         assert_eq!(turns.may_read(link, at(1000)), Leave::InTurn);
@@ -281,8 +284,26 @@ mod tests {
         assert_eq!(turns.may_read(link, at(1000)), Leave::InTurn);
         // The next link with the number begins anew, even if the last one was queued.
         turns.queue(link, Waker::noop().clone());
-        turns.open(link, at(1000));
+        settle(&turns, link);
         assert_eq!(turns.may_read(link, at(2000)), Leave::Now(ALLOWANCE_BYTES as usize));
+    }
+
+    /// A link that came at 0 and said one byte, so that it is no newcomer from 512 ms on.
+    fn settle(turns: &Turns, link: LinkId) {
+        turns.open(link, at(0));
+        turns.spend(link, 1);
+    }
+
+    #[test]
+    fn who_has_said_nothing_stays_a_newcomer() {
+        let (turns, link) = (Turns::default(), LinkId(0));
+        turns.open(link, at(0));
+        assert_eq!(turns.may_read(link, at(60_000)), Leave::InTurn);
+        turns.queue(link, Waker::noop().clone());
+        turns.newcomers.give(1);
+        assert_eq!(turns.may_read(link, at(60_000)), Leave::Now(ALLOWANCE_BYTES as usize));
+        turns.spend(link, 100);
+        assert_eq!(turns.may_read(link, at(60_000)), Leave::Now(ALLOWANCE_BYTES as usize));
     }
 
     #[test]

@@ -153,6 +153,7 @@ impl Shard {
         *self.retained_by_address.entry(peer.without_port()).or_insert(0) += 1;
         let key = self.insert_session(identity, session);
         self.arm_session(key);
+        self.weigh_replay(key);
         self.settle_in(key, at, out);
         Some(key)
     }

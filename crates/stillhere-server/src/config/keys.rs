@@ -231,7 +231,7 @@ sections! {
         receive_buffer: usize [Size] = "32KiB" in "4KiB" to "64MiB", restart,
             "The kernel's receive buffer of a link (SO_RCVBUF), so that a peer that floods can't pile up work there; the kernel adds as much again for itself.";
         retained: usize [Count] = "20000" in "0" to "100000000", live,
-            "How many v1 sessions without a link are kept for a resume; while there are so many, one that loses its link is closed.";
+            "How many v1 sessions without a link are kept for a resume; while there are so many, one that loses its link is closed. Those that only said hello get a quarter of it.";
         retained_per_address: usize [Count] = "10000" in "0" to "100000000", live,
             "The same for the sessions of one address.";
         remembered: usize [Count] = "100000" in "0" to "100000000", live,
@@ -277,7 +277,7 @@ sections! {
         dry_run: bool [Switch] = "false", live,
             "Only count what the rates of chat would refuse, in `stillhere_would_refuse_total`: for finding the right numbers.";
         replay: usize [Size] = "32KiB" in "0B" to "64MiB", live,
-            "How many bytes of pushes that a client hasn't acknowledged are kept for its resume. Sessions in a room share them.";
+            "How many bytes of pushes that a client hasn't acknowledged are kept for its resume. Sessions in a room share them. Nothing is kept while the kernel doesn't take what is written to it, so more than `send_buffer` is of little use.";
         replay_unlinked: usize [Size] = "8MiB" in "0B" to "64GiB", live,
             "What all sessions of a thread that have lost their links may keep of it together; beyond that those that dropped first lose theirs, and catch up from the store when they are back.";
         slow_time: Duration [Span] = "10s" in "100ms" to "10m", live,

@@ -107,7 +107,7 @@ struct Door {
 impl Door {
     /// Accepts what is waiting, up to a bound.
     fn accept_some(self: &Rc<Door>, listener: &tokio::net::TcpListener) -> io::Result<()> {
-        for _ in 0..ACCEPTS_MAX {
+        for _ in 1..ACCEPTS_MAX {
             match rustix::net::acceptfrom_with(listener, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
                 Ok((socket, address)) => {
                     if let Some(peer) = address.and_then(|address| SocketAddr::try_from(address).ok()) {

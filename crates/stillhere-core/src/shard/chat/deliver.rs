@@ -417,7 +417,8 @@ impl Shard {
         if choked {
             self.stats.chokes += 1;
             self.lobby.choked.push_back((at + slow_time, link));
-            // More waits for it on the link than is kept for a resume, so one without it could only be with a gap.
+            // More waits for it in the kernel than is kept for a resume, as these are set by default: a resume could
+            // only be with a gap.
             if let Some(replay) = self.v1_mut(key).and_then(|v1| v1.replay.as_deref_mut()) {
                 replay.shed();
             }
