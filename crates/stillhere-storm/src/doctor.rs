@@ -10,7 +10,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{ATTACKERS_MAX, CROWD_MAX};
+use crate::plan::{ATTACKERS_MAX, CROWD_MAX, SOCKETS_MAX};
 
 /// What a storm has open beside its sockets: files, the poller, a started target, and some spare.
 const FILES_OWN: u64 = 64;
@@ -109,7 +109,7 @@ pub fn conclude(facts: &Facts) -> Conclusions {
     let mut conclusions = Conclusions {
         attackers_max: cap(ATTACKERS_MAX),
         crowd_max: cap(CROWD_MAX),
-        sockets_max: sockets.min(u64::from(ATTACKERS_MAX) + u64::from(CROWD_MAX)),
+        sockets_max: sockets.min(SOCKETS_MAX.into()),
         rate_max: rate,
         says: Vec::new(),
         change: Vec::new(),
@@ -153,7 +153,7 @@ fn says(facts: &Facts, found: &Conclusions, bounds: [(u64, &str); 3]) -> Vec<Str
 
 fn changes(facts: &Facts, found: &Conclusions, files: u64) -> Vec<String> {
     let mut change = Vec::new();
-    let wanted = u64::from(ATTACKERS_MAX) + u64::from(CROWD_MAX) + FILES_OWN;
+    let wanted = u64::from(SOCKETS_MAX) + FILES_OWN;
     if files < wanted - FILES_OWN {
         let is_bounded = facts.files_system.is_some_and(|most| most < wanted);
         let first = if is_bounded { format!("`sysctl fs.nr_open={wanted}`, then ") } else { String::new() };
@@ -252,7 +252,7 @@ mod tests {
     fn a_large_machine_is_bounded_by_the_storm_and_has_nothing_to_change() {
         let found = conclude(&large());
         assert_eq!((found.attackers_max, found.crowd_max), (ATTACKERS_MAX, CROWD_MAX));
-        assert_eq!((found.sockets_max, found.rate_max), (38_000, Some(50_000.0)));
+        assert_eq!((found.sockets_max, found.rate_max), (19_000, Some(50_000.0)));
         assert!(found.says.iter().any(|says| says.contains("bounded by the storm itself")), "{:?}", found.says);
         assert_eq!(found.change, Vec::<String>::new());
     }
@@ -262,16 +262,16 @@ mod tests {
         let few_files = Facts { files: Some(1024), files_hard: Some(4096), ..large() };
         let bounded = Facts { files_system: Some(4096), ..few_files.clone() };
         let table: &[(Facts, u64, &str, &str)] = &[
-            (few_files, 4032, "bounded by open files", "`ulimit -Hn 38064`"),
-            (bounded, 4032, "bounded by open files", "`sysctl fs.nr_open=38064`, then `ulimit"),
-            (Facts { files: Some(1024), cores: 1, ..large() }, 38_000, "raises that by itself", "Cores: 1 "),
+            (few_files, 4032, "bounded by open files", "`ulimit -Hn 19064`"),
+            (bounded, 4032, "bounded by open files", "`sysctl fs.nr_open=19064`, then `ulimit"),
+            (Facts { files: Some(1024), cores: 1, ..large() }, 19_000, "raises that by itself", "Cores: 1 "),
             (Facts { memory: Some(16 << 20), ..large() }, 256, "bounded by memory", "Memory is short"),
             (Facts { ports: Some(1000), sources: 1, ..large() }, 1000, "bounded by ports", "ip_local_port_range"),
-            (Facts { tw_reuse: Some(0), ..large() }, 38_000, "storm itself", "tcp_tw_reuse=2"),
-            (Facts { somaxconn: Some(128), ..large() }, 38_000, "storm itself", "instead of 128"),
-            (Facts { cores: 2, ..large() }, 38_000, "storm itself", "Cores: 2"),
-            (Facts { quota: Some(1.5), ..large() }, 38_000, "storm itself", "Cores: 1.5"),
-            (Facts { lag_us: Some(9_000), ..large() }, 38_000, "9.0 ms", "Timers are late"),
+            (Facts { tw_reuse: Some(0), ..large() }, 19_000, "storm itself", "tcp_tw_reuse=2"),
+            (Facts { somaxconn: Some(128), ..large() }, 19_000, "storm itself", "instead of 128"),
+            (Facts { cores: 2, ..large() }, 19_000, "storm itself", "Cores: 2"),
+            (Facts { quota: Some(1.5), ..large() }, 19_000, "storm itself", "Cores: 1.5"),
+            (Facts { lag_us: Some(9_000), ..large() }, 19_000, "9.0 ms", "Timers are late"),
         ];
         for (facts, sockets, says, change) in table {
             let found = conclude(facts);

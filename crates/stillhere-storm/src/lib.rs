@@ -17,6 +17,7 @@ pub mod attack;
 pub mod consent;
 mod crowd;
 pub mod doctor;
+mod fault;
 pub mod frame;
 pub mod hostile;
 mod load;

@@ -1,6 +1,7 @@
 //! What attackers stand on: connections, frames, turns, and counts of it all.
 
 use std::cell::{Cell, OnceCell};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -38,7 +39,9 @@ const READ_BYTES: usize = 4096;
 /// What bodies are stretched with: it is good within a JSON string.
 const FILLER: u8 = b'x';
 /// What an attacker takes from a target in one frame. Its answers are short; whoever sends more is not believed.
-const FRAME_MAX: u32 = 1 << 20;
+const FRAME_MAX: u32 = 64 << 10;
+/// Codes that are counted apart: v1 has some fifty.
+const CODES_MAX: usize = 64;
 /// Addresses of this machine that attackers come from: a fresh port for each of 2,000 connections a second would be
 /// gone after fourteen seconds with one address, since a port rests for a minute.
 const SOURCES: u32 = 200;
@@ -488,11 +491,17 @@ impl Link {
         let Some(code) = said["code"].as_u64().and_then(|code| u16::try_from(code).ok()) else { return };
         let mut counts = self.ground.count();
         match said["op"].as_str() {
-            Some("bye") => *counts.closes.entry(code).or_insert(0) += 1,
-            Some("error") => *counts.errors.entry(code).or_insert(0) += 1,
+            Some("bye") => count_code(&mut counts.closes, code),
+            Some("error") => count_code(&mut counts.errors, code),
             _ => {}
         }
     }
+}
+
+/// Counts a code; those of a target that has ever new ones are all 0.
+fn count_code(codes: &mut BTreeMap<u16, u64>, code: u16) {
+    let code = if codes.len() < CODES_MAX || codes.contains_key(&code) { code } else { 0 };
+    *codes.entry(code).or_insert(0) += 1;
 }
 
 impl Drop for Link {

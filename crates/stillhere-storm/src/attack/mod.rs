@@ -35,7 +35,6 @@ mod ws_abuse;
 
 use std::future::Future;
 use std::net::SocketAddr;
-use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex};
@@ -45,6 +44,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use self::ground::Ground;
+use crate::fault;
 use crate::frame::Framing;
 use crate::plan;
 use crate::sample::AttackSecond;
@@ -132,12 +132,7 @@ pub(crate) async fn run(
         }
     }
     while let Some(ended) = attackers.join_next().await {
-        // Nothing that a target does may cause a panic, so one is ours and must be seen.
-        if let Err(error) = ended
-            && let Ok(panic) = error.try_into_panic()
-        {
-            resume_unwind(panic);
-        }
+        fault::resume(ended);
     }
     std::future::pending().await
 }

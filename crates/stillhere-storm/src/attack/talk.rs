@@ -104,7 +104,10 @@ async fn greet(ground: &Rc<Ground>, index: u32) -> Option<Talker> {
 
 /// Counts somebody who was connected and isn't let in.
 fn turned_away(ground: &Ground) -> Option<Talker> {
-    ground.count().turned_away += 1;
+    let mut counts = ground.count();
+    counts.turned_away += 1;
+    // It was no try of what this attack is.
+    counts.tries = counts.tries.saturating_sub(1);
     None
 }
 

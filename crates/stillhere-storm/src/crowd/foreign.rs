@@ -16,6 +16,7 @@ use rand::{RngExt, SeedableRng};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use super::common::micros;
 use crate::frame::talk::{self, Lost, Speaker, Talk, Wire};
 use crate::plan::Plan;
 use crate::sample::{Gauges, Phase, Tally};
@@ -167,8 +168,15 @@ impl Member {
         let first = Instant::now() + self.interval.mul_f64(self.speaker.rng.random_range(0.0..1.0));
         let mut link = Link { wire, due: VecDeque::new(), sent: VecDeque::new(), next: first };
         let lived = self.beat(&mut link, phase).await;
-        let unanswered = link.due.len() + if self.talk.beat.wants_reply() { link.sent.len() } else { 0 };
-        self.count().crowd.unanswered += unanswered as u64;
+        let sent = link.sent.iter().filter(|_| self.talk.beat.wants_reply());
+        let waited: Vec<u64> = link.due.iter().chain(sent).map(|beat| micros(beat.due.elapsed())).collect();
+        let mut tally = self.count();
+        tally.crowd.unanswered += waited.len() as u64;
+        if lived.is_err() && self.talk.beat.wants_reply() {
+            // A round trip would have been longer still.
+            waited.iter().for_each(|waited| tally.crowd.rtt_us.record(*waited));
+        }
+        drop(tally);
         lived
     }
 

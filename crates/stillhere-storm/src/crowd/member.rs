@@ -36,7 +36,7 @@ pub(super) async fn life(index: u32, common: Rc<Common>) {
         is_legacy: crowd.mode == Mode::Legacy,
         is_suspect: false,
         fresh_detect_ms: 0,
-        late: VecDeque::new(),
+        open: VecDeque::new(),
         talk: (crowd.rooms > 0 && crowd.mode == Mode::V1).then(|| Box::new(Talk::new())),
     };
     member.stay(&mut client, &common).await;
@@ -48,6 +48,14 @@ pub(super) async fn life(index: u32, common: Rc<Common>) {
     }
 }
 
+/// A beat that isn't answered, in eight bytes.
+struct OpenBeat {
+    /// How late it was sent, in microseconds.
+    late: u32,
+    /// When, in milliseconds by the crowd's clock.
+    sent_ms: u32,
+}
+
 struct Member {
     index: u32,
     is_legacy: bool,
@@ -55,8 +63,8 @@ struct Member {
     is_suspect: bool,
     /// How long a session that has just begun, or is on leave, may be silent, in milliseconds.
     fresh_detect_ms: u32,
-    /// Of each beat that isn't answered, in order: how late it was sent, in microseconds.
-    late: VecDeque<u32>,
+    /// The beats that aren't answered, in order.
+    open: VecDeque<OpenBeat>,
     talk: Option<Box<Talk>>,
 }
 
@@ -160,18 +168,20 @@ impl Member {
         if self.is_legacy {
             return;
         }
-        if self.late.len() >= BEATS_MAX {
-            self.late.pop_front();
-            common.count(|tally| tally.crowd.unanswered += 1);
+        if self.open.len() >= BEATS_MAX
+            && let Some(beat) = self.open.pop_front()
+        {
+            unanswered([beat], common);
         }
         let late = if late > GRAIN { late } else { Duration::ZERO };
-        self.late.push_back(u32::try_from(late.as_micros()).unwrap_or(u32::MAX));
+        let sent_ms = (common.micros() / 1000) as u32;
+        self.open.push_back(OpenBeat { late: u32::try_from(late.as_micros()).unwrap_or(u32::MAX), sent_ms });
     }
 
     fn beat_answered(&mut self, rtt: Duration, detect: Option<Duration>, common: &Common) {
-        let late = u64::from(self.late.pop_front().unwrap_or(0));
-        if self.late.is_empty() {
-            self.late = VecDeque::new();
+        let late = self.open.pop_front().map_or(0, |beat| u64::from(beat.late));
+        if self.open.is_empty() {
+            self.open = VecDeque::new();
         }
         common.count(|tally| {
             tally.crowd.answered += 1;
@@ -208,16 +218,26 @@ impl Member {
     }
 
     fn unlinked(&mut self, common: &Common) {
-        let unanswered = std::mem::take(&mut self.late).len() as u64;
+        unanswered(std::mem::take(&mut self.open), common);
         // A legacy session ends with its link.
         let ended = u64::from(self.is_legacy && common.standing(self.index) == Standing::Alive);
         common.stand(self.index, Standing::Out);
-        if unanswered + ended > 0 {
-            common.count(|tally| {
-                tally.crowd.unanswered += unanswered;
-                tally.crowd.sessions_lost += ended;
-            });
+        if ended > 0 {
+            common.count(|tally| tally.crowd.sessions_lost += ended);
         }
+    }
+}
+
+/// Counts beats that nobody answers any more. They have waited until now, and a round trip would have been longer still:
+/// without them a target that answers nobody would look as fast as before.
+fn unanswered(beats: impl IntoIterator<Item = OpenBeat>, common: &Common) {
+    let now_ms = (common.micros() / 1000) as u32;
+    for OpenBeat { late, sent_ms } in beats {
+        let waited = u64::from(now_ms.wrapping_sub(sent_ms)) * 1000;
+        common.count(|tally| {
+            tally.crowd.unanswered += 1;
+            tally.crowd.rtt_us.record(waited.saturating_add(late.into()));
+        });
     }
 }
 

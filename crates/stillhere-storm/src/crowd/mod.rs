@@ -27,6 +27,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep_until};
 
 use self::common::{Common, micros};
+use crate::fault;
 use crate::plan::{Mode, Plan};
 use crate::sample::{Phase, Tally};
 
@@ -82,7 +83,11 @@ pub(crate) async fn run(
     wait_for_stragglers(&common).await;
     common.close();
     common.over.notify_waiters();
-    while members.join_next().await.is_some() {}
+    for tasks in [&mut members, &mut others] {
+        while let Some(ended) = tasks.join_next().await {
+            fault::resume(ended);
+        }
+    }
 }
 
 async fn wait_for_stragglers(common: &Common) {

@@ -85,13 +85,15 @@ impl Rooms {
     /// How many acknowledged messages those members haven't got that `is_in` says could have.
     pub(super) fn missing(&self, is_in: impl Fn(u32) -> bool) -> u64 {
         let joined = (0..).zip(&self.members).filter_map(|(index, runs)| Some((index, runs.as_ref()?)));
-        joined.filter(|(index, _)| is_in(*index)).map(|(index, runs)| self.missing_of(index, runs)).sum()
+        let missing = joined.filter(|(index, _)| is_in(*index)).map(|(index, runs)| self.missing_of(index, runs));
+        missing.fold(0, u64::saturating_add)
     }
 
     fn missing_of(&self, member: u32, runs: &Runs) -> u64 {
         let Some(Some(all)) = self.acknowledged.get(self.room_of(member) as usize) else { return 0 };
-        let between: u64 = runs.gaps.iter().map(|(first, last)| all.count(*first, *last)).sum();
-        runs.lost + between + all.count(runs.last.saturating_add(1), all.last)
+        let between = runs.gaps.iter().map(|(first, last)| all.count(*first, *last)).fold(0, u64::saturating_add);
+        let behind = all.count(runs.last.saturating_add(1), all.last);
+        runs.lost.saturating_add(between).saturating_add(behind)
     }
 }
 

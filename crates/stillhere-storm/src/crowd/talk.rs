@@ -24,6 +24,8 @@ use super::door::Pass;
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// How long it rests after it was refused or its link was lost.
 const REST: Duration = Duration::from_secs(1);
+/// Nobody rests longer, whatever the target says.
+const REST_MAX: Duration = Duration::from_secs(60);
 /// How often a member shows that somebody is there, if it says nothing: a session without an act is idle after half an
 /// hour, and on leave with every right.
 const ACT_EVERY: Duration = Duration::from_secs(600);
@@ -197,7 +199,7 @@ impl Talk {
 
     fn rest(&mut self, span: Duration, common: &Common) {
         self.stage = Stage::Outside;
-        self.step_due = common.micros() + micros(span);
+        self.step_due = common.micros() + micros(span.min(REST_MAX));
     }
 
     /// It is in. The first message and signal come at random moments, or all would speak at once.

@@ -351,5 +351,7 @@ fn beats_under_way_when_a_link_is_lost_are_unanswered() {
         server.end("storm-0", None);
         run.until(|seen| seen.losses.contains_key("disconnected")).await;
         assert!(run.look(|seen| seen.answered == 0 && seen.unanswered == seen.sent), "every beat was under way");
+        // They waited in vain, the first for an interval at least, and a silent target must not look like a fast one.
+        assert!(run.look(|seen| seen.rtt_us.count() == seen.sent && seen.rtt_us.max() >= Some(900_000)));
     });
 }

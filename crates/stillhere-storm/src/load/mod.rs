@@ -36,6 +36,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::{JoinSet, LocalSet};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::fault;
 use crate::frame::talk::Talk;
 use crate::pace::Schedule;
 use crate::plan::{self, Asked, Plan, Step};
@@ -78,7 +79,11 @@ pub(crate) async fn run(
             }
             pace(&desk, &mut phase).await;
             desk.pass(Stage::Over);
-            let left = async { while connections.join_next().await.is_some() {} };
+            let left = async {
+                while let Some(ended) = connections.join_next().await {
+                    fault::resume(ended);
+                }
+            };
             // Who takes longer is cut off.
             let _ = timeout(LEAVING, left).await;
         })

@@ -126,7 +126,7 @@ fn mix(body: &str) -> String {
 fn patience<'a>(names: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let names: Vec<&str> = names.into_iter().collect();
     let longest = check::PATIENCE.iter().filter(|(name, _)| names.contains(name)).map(|(_, least)| *least).max();
-    longest.map(show_span)
+    longest.filter(|least| *least > file::DURING).map(show_span)
 }
 
 /// A text as TOML writes it: what is a string of JSON is one of TOML too.
@@ -134,17 +134,27 @@ fn basic(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
-/// Takes out what a builtin says of its target's process, if that process is on another machine and has no metrics:
-/// nobody could measure it. In a file such a threshold stays, and is broken.
+/// Takes out what a builtin, or the promise of a plan without thresholds, says of a target that has no metrics any more
+/// and can't be measured without: of its process, if that is on another machine, and of false leaves, if nobody is told
+/// of them. Where a file has such a threshold itself it stays, and is refused or broken.
 pub(super) fn forget_unseen(plan: &mut Plan) {
+    if plan.target.metrics.is_some() {
+        return;
+    }
+    let promise = |plan: &Plan| {
+        let mut seen = plan.clone();
+        seen.target.metrics = Some(String::new());
+        threshold::promise(&seen)
+    };
+    let is_builtin = find(&plan.name).is_some_and(|builtin| builtin.thresholds == plan.thresholds);
+    if (is_builtin || plan.thresholds == promise(plan)) && check::lacks(plan, "false_leaves").is_some() {
+        plan.thresholds.retain(|Threshold { text, .. }| text != "false_leaves = 0");
+    }
     let is_near = match plan.target.address.parse::<SocketAddr>() {
         Ok(address) => address.ip().is_loopback(),
         Err(_) => plan.target.address.starts_with("localhost:"),
     };
-    if is_near || plan.target.metrics.is_some() {
-        return;
-    }
-    if find(&plan.name).is_some_and(|builtin| builtin.thresholds == plan.thresholds) {
+    if is_builtin && !is_near {
         plan.thresholds.retain(|Threshold { text, .. }| !OF_TARGET.contains(&text.as_str()));
     }
 }
@@ -189,7 +199,7 @@ mod tests {
 
     #[test]
     fn attacks_whose_end_takes_time_get_it() {
-        assert_eq!(patience(["garbage"]), None);
+        assert_eq!((patience(["garbage"]), patience(["sit"])), (None, None));
         assert_eq!(patience(["sit", "silent-death"]).as_deref(), Some("40s"));
         assert!(one("slow-reader").starts_with("[time]\nduring = \"40s\""));
     }

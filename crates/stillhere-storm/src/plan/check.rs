@@ -3,6 +3,7 @@
 //! It looks at the plan alone, not at the machine: what this machine can generate is `doctor`'s to say. Files, builtins
 //! and command lines all pass through here.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use stillhere_core::amount::{show_size, show_span};
@@ -16,9 +17,11 @@ use crate::attack::{self, ATTACKS, Against};
 
 /// Attackers, honest clients and the load's connections together: they are sockets of one process, and it needs some
 /// of its 20,000 files for itself and for newcomers.
-pub(super) const SOCKETS_MAX: u32 = 19_000;
+pub const SOCKETS_MAX: u32 = 19_000;
 /// Requests and tries a second; one core can't make more.
 pub(super) const RATE_MAX: f64 = 1_000_000.0;
+/// Tries a second of an attack: fewer come to none in the longest phase.
+const RATE_MIN: f64 = 0.001;
 /// New clients a second: each is a port of this machine that rests for a minute, and there are 28,000.
 const NEWCOMERS_MAX: f64 = 400.0;
 /// Bytes of what is sent or received at once, of one connection.
@@ -50,6 +53,11 @@ pub(super) const PATIENCE: &[(&str, Duration)] = &[
     ("sit", Duration::from_secs(30)),
     ("slowloris", Duration::from_secs(30)),
     ("half-frames", Duration::from_secs(30)),
+    // 15 s for what may as well take so long at a target of others.
+    ("garbage", Duration::from_secs(20)),
+    ("lengths", Duration::from_secs(20)),
+    ("tls-flood", Duration::from_secs(20)),
+    ("ws-abuse", Duration::from_secs(20)),
     // Twice the detector's bound, some 20 intervals of a second.
     ("silent-death", Duration::from_secs(40)),
     // Its buffers must fill, then it has 10 s.
@@ -182,11 +190,31 @@ fn target(target: &Target, faults: &mut Faults) {
             "write a URL, for example \"http://127.0.0.1:14080/metrics\", or false for a target without metrics"
                 .to_owned()
         });
+        let host = rest.map_or("", host_of);
+        let is_target = parts.is_some_and(|(target, _)| target.eq_ignore_ascii_case(host));
+        faults.when(is_url && !is_target && !is_loopback(host), "target.metrics", || {
+            "only the target's own host and this one are asked: write one of theirs, or false".to_owned()
+        });
     }
     faults.when(target.pid == Some(0), "target.pid", || "write the number of a process, from 1".to_owned());
     let is_empty = target.command.first().is_some_and(String::is_empty);
     faults.when(is_empty, "target.command", || "write the program first: [\"python3\", \"server.py\"]".to_owned());
     faults.span("target.ready", target.ready, READY);
+}
+
+/// The host of a URL without its scheme; nothing if it isn't plain.
+fn host_of(rest: &str) -> &str {
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    match authority.find(']') {
+        _ if authority.contains('@') => "",
+        Some(end) => &authority[..=end],
+        None => authority.split(':').next().unwrap_or_default(),
+    }
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    host.eq_ignore_ascii_case("localhost") || address.is_ok_and(|address| address.to_canonical().is_loopback())
 }
 
 fn times(plan: &Plan, faults: &mut Faults) {
@@ -239,8 +267,8 @@ fn check_attack(nth: usize, attack: &Attack, plan: &Plan, faults: &mut Faults) {
     faults.when(is_twice, &key("name"), || "this attack is there twice: raise the other's count instead".to_owned());
     faults.within(&key("count"), attack.count.into(), (1, ATTACKERS_MAX.into()));
     if let Some(rate) = attack.rate {
-        faults.when(!(rate > 0.0 && rate <= RATE_MAX), &key("rate"), || {
-            format!("write more than 0/s and \"{RATE_MAX}/s\" at most, or leave it out for as fast as it goes")
+        faults.when(!(RATE_MIN..=RATE_MAX).contains(&rate), &key("rate"), || {
+            format!("write \"{RATE_MIN}/s\" to \"{RATE_MAX}/s\", or leave it out for as fast as it goes")
         });
     }
     faults.size(&key("size"), attack.size);
@@ -441,9 +469,10 @@ pub(super) fn lacks(plan: &Plan, figure: &str) -> Option<&'static str> {
         }
         // Of legacy clients the target's metrics tell, among those of everybody else.
         "false_leaves"
-            if crowd.mode == Mode::Frame || (crowd.mode == Mode::Legacy && plan.target.metrics.is_none()) =>
+            if crowd.mode == Mode::Frame
+                || (plan.target.metrics.is_none() && (crowd.mode == Mode::Legacy || crowd.rooms == 0)) =>
         {
-            Some("only v1 clients are told: write mode = \"v1\" in [crowd], or for legacy ones metrics in [target]")
+            Some("only v1 clients in rooms are told: write metrics in [target], or mode = \"v1\" and rooms in [crowd]")
         }
         "messages_lost" | "messages_doubled" | "unsaid" | "say_p99" if !is_said => {
             Some("nobody says anything: write rooms and say_every in [crowd]")
@@ -451,6 +480,10 @@ pub(super) fn lacks(plan: &Plan, figure: &str) -> Option<&'static str> {
         "signal_p99" if crowd.rooms == 0 || crowd.signal_every.is_none() => {
             Some("nobody signals: write rooms and signal_every in [crowd]")
         }
+        // Its kernel opens links for a target that is long dead.
+        "newcomers_refused" | "enter_p99" if crowd.mode == Mode::Legacy => Some(
+            "nobody answers legacy newcomers, so whether they were let in isn't seen: write mode = \"v1\" in [crowd]",
+        ),
         "newcomers_refused" | "enter_p99" if crowd.newcomers_per_second == 0.0 => {
             Some("there are no newcomers: write newcomers = \"1/s\" in [crowd]")
         }

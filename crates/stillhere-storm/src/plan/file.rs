@@ -17,6 +17,8 @@ use super::{
     Step, Target, Times, builtin, check, threshold,
 };
 
+/// How long the attack lasts unless the plan says otherwise.
+pub(super) const DURING: Duration = Duration::from_secs(30);
 /// Where a stillhere on this machine listens.
 pub(super) const ADDRESS: &str = "127.0.0.1:14000";
 /// And where its metrics are.
@@ -188,7 +190,7 @@ fn times(top: &mut Section<'_, '_, '_>, crowd: u32) -> Times {
     let mut part = Section::new(top.page(), "time", "[time]", table);
     let ramp = part.value("ramp", duration).unwrap_or_else(|| ramp_of(crowd));
     let before = part.value("before", duration).unwrap_or(Duration::from_secs(10));
-    let during = part.value("during", duration).unwrap_or(Duration::from_secs(30));
+    let during = part.value("during", duration).unwrap_or(DURING);
     let after = part.value("after", duration).unwrap_or(Duration::from_secs(10));
     part.end();
     Times { ramp, before, during, after }

@@ -21,7 +21,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use self::apply::Overrides;
-pub use self::check::check;
+pub use self::check::{SOCKETS_MAX, check};
 pub use self::value::span;
 
 /// Attackers of one plan, together. Each is a socket of the storm's process, and 20,000 files is what a process gets

@@ -70,6 +70,7 @@ fn the_shortest_plan_has_everything_filled_in() {
     let promise = [
         "missing = 0",
         "sessions_lost = 0",
+        "unanswered = 0",
         "false_leaves = 0",
         "newcomers_refused = 0",
         "p99_ratio <= 2",
@@ -180,7 +181,8 @@ fn a_plan_with_a_frame_speaks_it() {
     };
     assert_eq!((plan.frame.as_ref(), plan.target.metrics.as_ref()), (Some(&frame), None));
     assert_eq!(plan.crowd.as_ref().map(|crowd| crowd.mode), Some(Mode::Frame));
-    let promise = ["missing = 0", "sessions_lost = 0", "newcomers_refused = 0", "p99_ratio <= 2", "tries > 0"];
+    let promise =
+        ["missing = 0", "sessions_lost = 0", "unanswered = 0", "newcomers_refused = 0", "p99_ratio <= 2", "tries > 0"];
     assert_eq!(texts(&plan), promise);
     let tables = FOREIGN.replace("beat = {", "[frame.beat]\n#").replace("payload = \"ping\"", "") + "\npayload = \"a\"";
     assert_eq!(good(&tables).frame.unwrap().beat, exchange("a", None));
@@ -191,16 +193,19 @@ fn a_plan_with_a_frame_speaks_it() {
 #[test]
 fn what_must_hold_follows_from_what_can_be_measured() {
     for (text, expected) in [
-        ("[crowd]\nrooms = 5", "missing sessions_lost false_leaves messages_lost messages_doubled newcomers_refused"),
+        (
+            "[crowd]\nrooms = 5",
+            "missing sessions_lost unanswered false_leaves messages_lost messages_doubled newcomers_refused",
+        ),
         ("[crowd]\nmode = \"legacy\"\nnewcomers = 0", "missing sessions_lost"),
         (
             "[time]\nbefore = \"0\"\n[[attack]]\nname = \"garbage\"\n[crowd]\nnewcomers = 0",
-            "missing sessions_lost false_leaves tries",
+            "missing sessions_lost unanswered false_leaves tries",
         ),
         ("crowd = false\n[load]", "load_failed load_open"),
         (
             "[load]\n[[attack]]\nname = \"garbage\"\n[crowd]\nmode = \"legacy\"",
-            "missing sessions_lost newcomers_refused tries load_failed load_open",
+            "missing sessions_lost tries load_failed load_open",
         ),
     ] {
         let plan = good(text);
@@ -295,7 +300,10 @@ fn what_is_wrong_is_told_with_its_line_and_what_to_write() {
         (crowd("mode = \"legacy\"\ninterval = \"50ms\""), "write \"100ms\" to \"10m\""),
         (crowd("newcomers = 1000"), "write \"0/s\" to \"400/s\""),
         (attack("count = 0"), "write a number from 1 to 19000"),
-        (attack("rate = 0"), "write more than 0/s"),
+        ("[target]\nmetrics = \"http://192.0.2.1/metrics\"".to_owned(), "only the target's own host"),
+        ("[target]\nmetrics = \"http://127.0.0.1@192.0.2.1/metrics\"".to_owned(), "only the target's own host"),
+        (attack("rate = 0"), "write \"0.001/s\" to \"1000000/s\""),
+        (attack("rate = \"0.0000001/s\""), "write \"0.001/s\" to"),
         (attack("size = \"17MiB\""), "write \"1B\" to \"16MiB\""),
         (attack("interval = \"10ms\""), "write \"1s\" to \"10m\""),
         (load("connections = 0"), "write a number from 1 to 19000"),

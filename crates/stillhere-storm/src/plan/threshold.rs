@@ -89,14 +89,15 @@ fn bytes(text: &str) -> Option<f64> {
 
 /// What must hold if a plan doesn't say: the promise to honest clients, as far as the plan lets it be measured.
 ///
-/// Nobody loses a session, goes missing, is put on leave although it beats, or stands before a closed door; no message
+/// Nobody loses a session, goes missing, is never answered, is put on leave although it beats, or stands before a closed
+/// door; no message
 /// that was acknowledged is lost or comes twice; and under attack the round trip of 99 in 100 beats is at most twice
 /// what it was before. An attack must be carried out, and a load be answered. It says nothing of the target's memory,
 /// which can't be seen of every target.
 pub fn promise(plan: &Plan) -> Vec<Threshold> {
     let mut texts: Vec<&str> = Vec::new();
     if let Some(crowd) = &plan.crowd {
-        texts.extend(["missing = 0", "sessions_lost = 0"]);
+        texts.extend(["missing = 0", "sessions_lost = 0", "unanswered = 0"]);
         if crowd.mode == Mode::V1 {
             texts.extend(["false_leaves = 0", "messages_lost = 0", "messages_doubled = 0"]);
         }

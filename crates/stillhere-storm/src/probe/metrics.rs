@@ -4,6 +4,10 @@ use crate::sample::TargetSecond;
 
 /// A page of metrics that is longer isn't one.
 const PAGE_BYTES_MAX: u64 = 4 << 20;
+/// What a session may be; a page may say more, and each would be in every sample.
+const STATUSES: [&str; 3] = ["alive", "leave", "close"];
+/// Close codes of a page: there are some thirty.
+const CODES_MAX: usize = 64;
 
 /// What the page at that address says; nothing if it can't be had in time.
 pub(crate) fn fetch(agent: &ureq::Agent, url: &str) -> TargetSecond {
@@ -27,15 +31,16 @@ fn read(page: &str) -> TargetSecond {
             "process_cpu_seconds_total" => seen.cpu_ms = Some((value * 1000.0).max(0.0) as u64),
             "process_open_fds" => seen.files = Some(whole),
             "process_threads" => seen.threads = Some(whole),
-            "stillhere_links" => seen.links = Some(seen.links.unwrap_or(0) + whole),
+            "stillhere_links" => seen.links = Some(seen.links.unwrap_or(0).saturating_add(whole)),
             "stillhere_false_leaves_total" => seen.false_leaves = Some(whole),
             "stillhere_sessions" => {
-                if let Some(status) = label(labels, "status") {
+                if let Some(status) = label(labels, "status").filter(|status| STATUSES.contains(status)) {
                     seen.sessions.insert(status.to_owned(), whole);
                 }
             }
             "stillhere_closes_total" if whole > 0 => {
-                if let Some(code) = label(labels, "code").and_then(|code| code.parse().ok()) {
+                let code = label(labels, "code").and_then(|code| code.parse().ok());
+                if let Some(code) = code.filter(|_| seen.closes.len() < CODES_MAX) {
                     seen.closes.insert(code, whole);
                 }
             }
@@ -67,6 +72,13 @@ mod tests {
         let seen = read(page);
         assert_eq!((seen.files, seen.rss, seen.cpu_ms, seen.threads), (Some(12), Some(1_500_000), Some(250), None));
         assert_eq!((seen.links, seen.false_leaves), (Some(7), Some(1)));
+        let hostile = "stillhere_links{a=\"1\"} 1e300\nstillhere_links{a=\"2\"} 1e300\n".to_owned();
+        let many = |line: fn(u32) -> String| (1000..2000).map(line).collect::<String>();
+        let hostile = hostile
+            + &many(|nth| format!("stillhere_sessions{{status=\"s{nth}\"}} 1\n"))
+            + &many(|nth| format!("stillhere_closes_total{{code=\"{nth}\"}} 1\n"));
+        let bounded = read(&hostile);
+        assert_eq!((bounded.links, bounded.sessions.len(), bounded.closes.len()), (Some(u64::MAX), 0, CODES_MAX));
         assert_eq!((seen.sessions["leave"], seen.closes.len(), seen.closes[&4002]), (5, 1, 9));
     }
 }

@@ -82,7 +82,10 @@ impl Drop for Probe {
 }
 
 fn look_when_asked(shared: &Shared, pid: Option<u32>, metrics: Option<&str>) {
-    let agent: ureq::Agent = ureq::Agent::config_builder().timeout_global(Some(METRICS_TIMEOUT)).build().into();
+    // The page is where the plan says, and nowhere that it or the environment sends to.
+    let agent =
+        ureq::Agent::config_builder().timeout_global(Some(METRICS_TIMEOUT)).max_redirects(0).proxy(None).build();
+    let agent: ureq::Agent = agent.into();
     loop {
         let desk = shared.desk.lock().unwrap_or_else(PoisonError::into_inner);
         let is_idle = |desk: &mut Desk| !desk.asked && !shared.ended.load(Ordering::Relaxed);

@@ -104,8 +104,7 @@ impl Seen<'_> {
         let (crowd, metrics) = (self.crowd()?, self.summary.target.false_leaves);
         let counted = match crowd.mode {
             Mode::V1 if crowd.rooms > 0 => Some(told),
-            Mode::V1 => Some(metrics.unwrap_or(0).max(told)),
-            Mode::Legacy => metrics.map(|counted| counted.max(told)),
+            Mode::V1 | Mode::Legacy => metrics.map(|counted| counted.max(told)),
             Mode::Frame => None,
         };
         counted.or((told > 0).then_some(told)).map(|count| count as f64)

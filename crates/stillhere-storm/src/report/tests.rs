@@ -228,10 +228,14 @@ fn what_makes_numbers_doubtful_is_said() {
     };
     assert_eq!(warned(|_| ()), [] as [&str; 0], "a sound run has none");
     type Case = (&'static str, fn(&mut Recording));
-    let cases: [Case; 20] = [
+    let cases: [Case; 21] = [
         ("The run was cut (killed", |r| r.end = None),
         ("The last line of the samples was cut", |r| r.torn = true),
         ("no honest clients", |r| r.run.plan.crowd = None),
+        ("Legacy clients are never answered", |r| {
+            r.run.plan.crowd.as_mut().unwrap().mode = Mode::Legacy;
+            r.seconds.iter_mut().flat_map(|second| &mut second.target).for_each(|target| target.false_leaves = None);
+        }),
         ("Only 1,500 of 2,000 honest clients", |r| {
             for second in of(r, Phase::Before) {
                 second.crowd.alive = 1_500;

@@ -5,6 +5,7 @@
 
 use super::summary::Summary;
 use super::units;
+use crate::plan::Mode;
 use crate::sample::{Phase, Recording};
 
 /// The runtime's timers have steps of a millisecond, and a kernel adds some more: below this no advice helps.
@@ -61,6 +62,13 @@ fn whole(recording: &Recording, summary: &Summary, warnings: &mut Vec<String>) {
             units::count(is_in),
             units::count(crowd.count.into())
         ));
+    }
+    if crowd.mode == Mode::Legacy && summary.target.false_leaves.is_none() {
+        warnings.push(
+            "Legacy clients are never answered and the target's metrics weren't seen: all that was seen is that links \
+             stayed open, which a kernel does for a dead target too."
+                .to_owned(),
+        );
     }
     if summary.before.seconds == 0.0 && summary.during.seconds > 0.0 {
         warnings.push("There is no time before the attack, so nothing to compare with; give `before` some.".to_owned());

@@ -77,3 +77,11 @@ async fn long_fillers_are_sent_to_the_byte() {
     stand.heard(|links| links.first().is_some_and(|link| link.bytes.len() == 3 * READ_BYTES + 5)).await;
     assert_eq!(stand.counts().sent_bytes as usize, 3 * READ_BYTES + 5);
 }
+
+#[test]
+fn a_target_with_ever_new_codes_fills_nothing() {
+    let mut codes = BTreeMap::from([(7, 1)]);
+    (1000..2000).for_each(|code| count_code(&mut codes, code));
+    count_code(&mut codes, 7);
+    assert_eq!((codes.len(), codes[&7], codes.values().sum::<u64>()), (CODES_MAX + 1, 2, 1002));
+}
