@@ -178,7 +178,11 @@ async fn operator(mut stream: TcpStream, fault: Fault, shared: Arc<Shared>) {
     // Whoever asks gets the page; whoever hangs up doesn't.
     let _ = stream.read(&mut request).await;
     let leaked = if fault == Fault::Leaks { shared.attackers_ever.load(Ordering::Relaxed) } else { 0 };
-    let page = format!("process_resident_memory_bytes {}\nprocess_open_fds 10\n", (10 + leaked) << 20);
+    // It doesn't know of false leaves, as a server with that fault wouldn't: its clients do.
+    let page = format!(
+        "process_resident_memory_bytes {}\nprocess_open_fds 10\nstillhere_false_leaves_total 0\n",
+        (10 + leaked) << 20
+    );
     let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{page}", page.len());
     let _ = stream.write_all(answer.as_bytes()).await;
 }
