@@ -1,7 +1,7 @@
 //! Clients to be judged: ours, and some that are bad on purpose, each in a process of its own.
 
 use std::env;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -10,6 +10,8 @@ use stillhere_client::Client;
 
 /// Tells a child which client it is, and whom it connects to.
 const TOY: &str = "STILLHERE_TOY";
+/// What a toy prints before it begins.
+const READY: &str = "ready";
 
 /// A client's process; ended when it is dropped.
 pub(crate) struct Toy(Child);
@@ -20,9 +22,15 @@ impl Toy {
         let child = Command::new(env::current_exe().unwrap())
             .args(["--exact", "toys::a_child_is_the_client_that_it_is_told_to_be", "--nocapture"])
             .env(TOY, format!("{kind} {address}"))
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .spawn();
-        Toy(child.unwrap())
+        let mut child = child.unwrap();
+        // A busy machine takes seconds to start a dozen, and what they do is judged by its time.
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.any(|line| line.unwrap() == READY), "the toy begins");
+        // What it prints later may be lost, but mustn't end it.
+        std::thread::spawn(move || lines.for_each(drop));
+        Toy(child)
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -43,6 +51,8 @@ fn a_child_is_the_client_that_it_is_told_to_be() {
     let Ok(told) = env::var(TOY) else { return };
     let (kind, address) = told.split_once(' ').unwrap();
     let address = address.parse().unwrap();
+    // Below the test's name, which has its line to itself only behind this.
+    println!("\n{READY}");
     match kind {
         "ours" => ours(address),
         "ours-legacy" => ours_legacy(address),
