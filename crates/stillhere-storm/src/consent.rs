@@ -3,9 +3,10 @@
 //! Without a word only this machine: [`is_own`]. Anything beyond needs the consent of whoever owns the target, in one
 //! of two forms, and has the caps that come with it:
 //!
-//! - [`serve`] runs on the target's own host and prints a code; the storm shows that it knows the code ([`ask`]), again
+//! - [`Consent`] runs on the target's own host and prints a code; the storm shows that it knows the code ([`ask`]), again
 //!   and again while it runs ([`renew`]), and stops when nobody answers any more;
-//! - [`by_admin`]: the storm has the admin token of the gateway that is the target.
+//! - [`by_admin`]: the storm has the admin token of the gateway that is the target, and stops when the grant's time is
+//!   over ([`keep_to`]).
 //!
 //! What is proven is that the *address* consents: the question goes by TCP to the very address that the storm is going
 //! to meet, never to another that speaks for it. An answer from there needs a listener at that address, and a
@@ -200,6 +201,21 @@ pub fn ask(host: IpAddr, port: u16, code: &Code, wants: &Wants) -> Result<Grant,
 /// As soon as consent is withdrawn, has ended, or nobody has answered twice in a row: the storm must stop then.
 pub fn renew(host: IpAddr, port: u16, code: &Code, wants: &Wants, over: &AtomicBool) -> Result<(), ConsentError> {
     renew_every(RENEW_EVERY, over, || ask(host, port, code, wants))
+}
+
+/// Waits until a grant is over, or `over` is set; for a thread beside the run, where nobody is asked again.
+///
+/// # Errors
+/// [`ConsentError::Refused`] when the grant has ended: the storm must stop then.
+pub fn keep_to(grant: &Grant, over: &AtomicBool) -> Result<(), ConsentError> {
+    while !over.load(Ordering::Relaxed) {
+        let left = grant.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ConsentError::Refused("the time for which consent was given is over".to_owned()));
+        }
+        std::thread::sleep(GLANCE.min(left));
+    }
+    Ok(())
 }
 
 fn renew_every(

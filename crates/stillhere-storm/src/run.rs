@@ -2,7 +2,8 @@
 //!
 //! Threads: `storm-crowd`, `storm-load` and `storm-attack`, each with a runtime of its own, and `storm-probe`, which
 //! looks at the target. The caller's thread keeps the time: it ends each second with a sample and each phase at its
-//! moment. Threads end when they are told that there is no phase any more, and are waited for. The attackers' thread
+//! moment. Threads end when they are told that there is no phase any more, and are waited for; a run in which one of
+//! them failed is cut, since nobody knows what it left out. The attackers' thread
 //! runs at a lower priority: on a machine that is shared with the target the attack takes what is left over, as if it
 //! came from elsewhere, and doesn't delay the clocks of those who measure.
 
@@ -10,7 +11,7 @@ mod starter;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -23,7 +24,9 @@ use self::starter::Started;
 use crate::frame::Framing;
 use crate::plan::{self, Plan, PlanError};
 use crate::probe::{self, Probe};
-use crate::sample::{AttackSecond, End, OwnSecond, Phase, Recording, ReportError, Run, Second, Tally, VERSION, Writer};
+use crate::sample::{
+    AttackSecond, End, FILE, OwnSecond, Phase, Recording, ReportError, Run, Second, Tally, VERSION, Writer,
+};
 use crate::{attack, crowd, load};
 
 /// How long a target may take to accept the first connection.
@@ -34,6 +37,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(100);
 /// How long threads may take to end: a crowd waits for stragglers and says goodbye.
 const END_TIMEOUT: Duration = Duration::from_secs(15);
+/// How a sentence begins that tells of a thread of ours that failed.
+const OWN_THREAD: &str = "the storm's own thread";
 /// Files of the storm itself: pollers, samples, metrics, a target's output.
 const FILES_OWN: u64 = 64;
 /// How much nicer attackers are than all others.
@@ -61,6 +66,9 @@ pub struct Options {
     pub out: Option<PathBuf>,
     /// Of a search: which trial.
     pub trial: Option<u32>,
+    /// Whom to meet: what the plan's address was resolved to when consent was asked for. Nothing resolves it again, so
+    /// nobody else is met. `None` to resolve it once here.
+    pub target: Option<SocketAddr>,
     /// Set by whoever wants the run to end early; it then ends in good order.
     pub interrupted: Arc<AtomicBool>,
     /// Set when the owner of the target has withdrawn consent.
@@ -83,27 +91,67 @@ pub enum Progress<'a> {
 /// # Errors
 /// [`StormError`]; once the run has begun it always ends with a recording, cut short if need be.
 pub fn run(plan: &Plan, options: &Options, watch: &mut dyn FnMut(Progress<'_>)) -> Result<Recording, StormError> {
-    let target = plan::resolve(&plan.target.address)?;
+    let target = options.target(plan)?;
     allow_files(plan)?;
-    let mut started = Started::by(&plan.target, target, options.out.as_deref())?;
+    let mut started = Started::by(&plan.target, target, options)?;
     if started.is_none() {
         reach(&plan.target.address, target)?;
     }
     let run = describe(plan, options.trial);
-    let writer = options.out.as_deref().map(|out| Writer::create(out, &run)).transpose();
-    let writer = writer.map_err(|error| StormError::Internal(error.to_string()))?;
+    let writer = options.out.as_deref().map(|out| begin_file(out, &run)).transpose()?;
     watch(Progress::Began(&run));
     let probe = Probe::new(&plan.target, target, started.as_ref().map(Started::pid));
     let mut field = Field::new(plan, target)?;
     let mut keeper = Keeper { began: Instant::now(), last: Instant::now(), writer, seconds: Vec::new(), watch };
     let cut = field.pass_phases(&plan.time, options, &probe, &mut keeper);
-    field.end();
+    let fault = field.end(END_TIMEOUT);
     keeper.sample(Phase::After, &mut field, &probe);
     let died = started.as_mut().and_then(Started::ended).map(|status| format!("the target's process ended: {status}"));
-    let cut = died.or(cut);
+    let cut = match (fault, died.or(cut)) {
+        (Some(fault), Some(cut)) => Some(format!("{fault}; {cut}")),
+        (fault, cut) => fault.or(cut),
+    };
     let end = End { at_ms: keeper.began.elapsed().as_millis() as u64, cut };
     let seconds = keeper.finish(&end);
     Ok(Recording { run, seconds, end: Some(end), torn: false })
+}
+
+impl Options {
+    /// Whom a run of this plan meets.
+    pub(crate) fn target(&self, plan: &Plan) -> Result<SocketAddr, PlanError> {
+        self.target.map_or_else(|| plan::resolve(&plan.target.address), Ok)
+    }
+
+    /// Why whoever watches wants it to end, if so.
+    pub(crate) fn unwanted(&self) -> Option<String> {
+        if self.interrupted.load(Ordering::Relaxed) {
+            return Some("interrupted".to_owned());
+        }
+        let is_withdrawn = self.withdrawn.load(Ordering::Relaxed);
+        is_withdrawn.then(|| "the target's owner has withdrawn consent, or its time is over".to_owned())
+    }
+}
+
+/// Whether a recording was cut for a reason that is the storm's own.
+pub(crate) fn is_own_fault(cut: &str) -> bool {
+    cut.starts_with(OWN_THREAD)
+}
+
+/// Ends the targets that the storm has started, at once and without asking them: for whoever is about to end the
+/// process.
+pub fn kill_started() {
+    starter::kill_all();
+}
+
+/// Begins the samples' file; one without its first line is of no use to anybody and isn't left behind.
+fn begin_file(out: &Path, run: &Run) -> Result<Writer, StormError> {
+    Writer::create(out, run).map_err(|error| {
+        // What writing says of a run that goes on isn't so here.
+        let Some((what, why)) = error.0.split_once(" any further: ") else { return StormError::Internal(error.0) };
+        let _ = std::fs::remove_file(out.join(FILE));
+        let why = why.split_once(';').map_or(why, |(why, _)| why);
+        StormError::Internal(format!("{what}: {why}; the run wasn't begun: make room there, or choose another --out"))
+    })
 }
 
 fn describe(plan: &Plan, trial: Option<u32>) -> Run {
@@ -141,14 +189,32 @@ fn reach(name: &str, target: SocketAddr) -> Result<(), StormError> {
     })
 }
 
+/// A thread, and why it couldn't do its work.
+struct Hand {
+    name: &'static str,
+    thread: JoinHandle<std::io::Result<()>>,
+}
+
+impl Hand {
+    /// Waits for it, which takes as long as it takes; tells what went wrong.
+    fn fault(self) -> Option<String> {
+        let name = self.name;
+        match self.thread.join() {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => Some(format!("{OWN_THREAD} `{name}` couldn't begin: {error}")),
+            // The panic itself was printed where it happened.
+            Err(_) => Some(format!("{OWN_THREAD} `{name}` failed; this is a bug, please report it")),
+        }
+    }
+}
+
 /// Everybody who takes part, each on a thread.
 struct Field {
     phase: watch::Sender<Option<Phase>>,
     tally: Arc<Mutex<Tally>>,
     attacks: Vec<(String, Arc<Mutex<AttackSecond>>)>,
     crowd_thread: Arc<AtomicU32>,
-    threads: Vec<JoinHandle<()>>,
-    ended: bool,
+    threads: Vec<Hand>,
 }
 
 impl Field {
@@ -163,14 +229,13 @@ impl Field {
             attacks: numbered(plan).into_iter().zip(counts.iter().cloned()).collect(),
             crowd_thread: crowd_thread.clone(),
             threads: Vec::new(),
-            ended: false,
         };
         let plan = Arc::new(plan.clone());
         if plan.crowd.is_some() {
             let (plan, phases, tally) = (plan.clone(), phases.clone(), tally.clone());
             field.spawn("storm-crowd", move || {
                 crowd_thread.store(own_thread(), Ordering::Relaxed);
-                on_this_thread(crowd::run(plan, target, phases, tally));
+                on_this_thread(crowd::run(plan, target, phases, tally))
             })?;
         }
         if plan.load.is_some() {
@@ -180,16 +245,20 @@ impl Field {
         if !plan.attacks.is_empty() {
             field.spawn("storm-attack", move || {
                 yield_to_all_others();
-                on_this_thread(attack_when_told(plan, target, phases, counts));
+                on_this_thread(attack_when_told(plan, target, phases, counts))
             })?;
         }
         Ok(field)
     }
 
-    fn spawn(&mut self, name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), StormError> {
+    fn spawn(
+        &mut self,
+        name: &'static str,
+        work: impl FnOnce() -> std::io::Result<()> + Send + 'static,
+    ) -> Result<(), StormError> {
         let thread = std::thread::Builder::new().name(name.to_owned()).spawn(work);
         let thread = thread.map_err(|error| StormError::Internal(format!("can't start a thread: {error}")))?;
-        self.threads.push(thread);
+        self.threads.push(Hand { name, thread });
         Ok(())
     }
 
@@ -227,13 +296,10 @@ impl Field {
     }
 
     /// Waits until then, or for a reason to end the run.
-    fn wait(&self, until: Instant, options: &Options) -> Option<String> {
+    fn wait(&mut self, until: Instant, options: &Options) -> Option<String> {
         loop {
-            if options.interrupted.load(Ordering::Relaxed) {
-                return Some("interrupted".to_owned());
-            }
-            if options.withdrawn.load(Ordering::Relaxed) {
-                return Some("the target's owner has withdrawn consent".to_owned());
+            if let Some(cut) = self.fault().or_else(|| options.unwanted()) {
+                return Some(cut);
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -243,28 +309,38 @@ impl Field {
         }
     }
 
-    /// Tells everybody that it is over, and waits for them.
-    fn end(&mut self) {
-        if std::mem::replace(&mut self.ended, true) {
-            return;
+    /// What went wrong with a thread that has ended, if one has.
+    fn fault(&mut self) -> Option<String> {
+        while let Some(ended) = self.threads.iter().position(|hand| hand.thread.is_finished()) {
+            // Some have done their work before the others.
+            if let Some(fault) = self.threads.swap_remove(ended).fault() {
+                return Some(fault);
+            }
         }
+        None
+    }
+
+    /// Tells everybody that it is over, and waits for them. What was counted by one that failed is still told, but what
+    /// it left out isn't known.
+    fn end(&mut self, patience: Duration) -> Option<String> {
         let _ = self.phase.send(None);
-        let patience = Instant::now() + END_TIMEOUT;
-        for thread in self.threads.drain(..) {
-            while !thread.is_finished() && Instant::now() < patience {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            if thread.is_finished() {
-                // A panic was printed where it happened; what was counted until then is still told.
-                let _ = thread.join();
-            }
+        let patience = Instant::now() + patience;
+        while self.threads.iter().any(|hand| !hand.thread.is_finished()) && Instant::now() < patience {
+            std::thread::sleep(Duration::from_millis(5));
         }
+        let fault = self.fault();
+        let late = std::mem::take(&mut self.threads).into_iter().find(|hand| !hand.thread.is_finished());
+        fault.or_else(|| {
+            let name = late?.name;
+            Some(format!("{OWN_THREAD} `{name}` didn't come to its end; this is a bug, please report it"))
+        })
     }
 }
 
 impl Drop for Field {
     fn drop(&mut self) {
-        self.end();
+        // Whoever cared has ended it before.
+        let _ = self.end(END_TIMEOUT);
     }
 }
 
@@ -299,11 +375,10 @@ async fn attack_when_told(
 }
 
 /// Runs it on a runtime of this thread's own.
-fn on_this_thread(work: impl Future<Output = ()>) {
-    // Without a poller nothing can be done, and the run shows it: nobody comes in.
-    if let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_all().build() {
-        LocalSet::new().block_on(&runtime, work);
-    }
+fn on_this_thread(work: impl Future<Output = ()>) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    LocalSet::new().block_on(&runtime, work);
+    Ok(())
 }
 
 /// Lets this thread run only while nobody else wants to. Niceness alone isn't enough: a nice thread that runs keeps the
@@ -387,4 +462,63 @@ fn take(counts: &Mutex<AttackSecond>) -> AttackSecond {
     let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
     let (open, overdue) = (counts.open, counts.overdue);
     std::mem::replace(&mut *counts, AttackSecond { open, overdue, ..AttackSecond::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::file;
+
+    /// A field of nobody.
+    fn field() -> Field {
+        let plan = file::parse("[crowd]\ncount = 1\n", "nobody").unwrap();
+        let plan = Plan { crowd: None, load: None, attacks: Vec::new(), ..plan };
+        Field::new(&plan, SocketAddr::from(([127, 0, 0, 1], 1))).unwrap()
+    }
+
+    #[test]
+    fn a_name_that_was_resolved_is_not_resolved_again() {
+        let text = "[target]\naddress = \"nowhere.invalid:14000\"\n[crowd]\ncount = 1\n";
+        let plan = file::parse(text, "named").unwrap();
+        let unknown = run(&plan, &Options::default(), &mut |_| {}).unwrap_err();
+        assert!(matches!(&unknown, StormError::Plan(error) if error.0.contains("can't find the host")), "{unknown}");
+        // Nobody listens at port 1, which is for the superuser: it was gone to, not to what the name means by now.
+        let options = Options { target: Some(SocketAddr::from(([127, 0, 0, 1], 1))), ..Options::default() };
+        let unreachable = run(&plan, &options, &mut |_| {}).unwrap_err();
+        assert!(matches!(unreachable, StormError::Unreachable(_)), "{unreachable}");
+    }
+
+    #[test]
+    fn a_thread_that_fails_cuts_the_run() {
+        let mut field = field();
+        field.spawn("storm-load", || Ok(())).unwrap();
+        field.spawn("storm-crowd", || panic!("as it should, in this test")).unwrap();
+        let soon = Instant::now() + Duration::from_secs(20);
+        let cut = field.wait(soon, &Options::default()).expect("it doesn't wait for the end");
+        assert_eq!(cut, "the storm's own thread `storm-crowd` failed; this is a bug, please report it");
+        assert!(is_own_fault(&cut) && Instant::now() < soon);
+        assert_eq!(field.end(END_TIMEOUT), None, "it is told once");
+
+        field.spawn("storm-attack", || panic!("as it should, in this test")).unwrap();
+        let cut = field.end(END_TIMEOUT).expect("it is told at the end too");
+        assert!(cut.contains("`storm-attack` failed"), "{cut}");
+        field.spawn("storm-load", || Err(std::io::ErrorKind::OutOfMemory.into())).unwrap();
+        let cut = field.end(END_TIMEOUT).expect("it is told");
+        assert!(cut.contains("`storm-load` couldn't begin: out of memory"), "{cut}");
+    }
+
+    #[test]
+    fn a_thread_that_does_not_end_cuts_the_run() {
+        let mut field = field();
+        let (end, ends) = std::sync::mpsc::channel::<()>();
+        field
+            .spawn("storm-load", move || {
+                let _ = ends.recv();
+                Ok(())
+            })
+            .unwrap();
+        let cut = field.end(Duration::from_millis(50)).expect("it is told");
+        assert!(cut.contains("`storm-load` didn't come to its end") && is_own_fault(&cut), "{cut}");
+        drop(end);
+    }
 }

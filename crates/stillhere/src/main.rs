@@ -63,7 +63,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(told) => return told_of_arguments(&told),
+    };
+    let done = match cli.command {
         Command::Serve(args) => serve::run(args),
         Command::Check(args) => check::run(args),
         Command::Config(args) => config::run(args),
@@ -83,5 +87,18 @@ fn main() -> ExitCode {
             output::complain(&error);
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Shows the help that was asked for, or what is wrong with the arguments. Of a storm exit code 2 says that nobody
+/// answers at the target, so there it is 1.
+fn told_of_arguments(told: &clap::Error) -> ExitCode {
+    // What can't be shown is no reason to end otherwise.
+    let _ = told.print();
+    let is_storm = std::env::args_os().nth(1).is_some_and(|command| command == "storm");
+    match u8::try_from(told.exit_code()) {
+        Ok(0) => ExitCode::SUCCESS,
+        Ok(code) if !is_storm => ExitCode::from(code),
+        Ok(_) | Err(_) => ExitCode::from(1),
     }
 }

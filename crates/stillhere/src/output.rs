@@ -22,6 +22,31 @@ pub(crate) fn print(text: impl Display) -> anyhow::Result<()> {
     }
 }
 
+/// Prints text as it is, for commands whose exit code means something: a reader that has seen enough changes nothing.
+///
+/// # Errors
+/// When standard output can't be written for any other reason.
+pub(crate) fn print_verdict(text: impl Display) -> anyhow::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match write!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written.context("can't write to standard output"),
+    }
+}
+
+/// Prints a value as indented JSON, as [`print_verdict`] does it.
+///
+/// # Errors
+/// As [`print_verdict`].
+pub(crate) fn print_verdict_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    print_verdict(harmless_json(&serde_json::to_string_pretty(value)?) + "\n")
+}
+
+/// A line on standard error; one that can't be shown is no reason to stop.
+pub(crate) fn say(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
 /// Prints a value as indented JSON.
 ///
 /// # Errors

@@ -120,6 +120,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     })
 }
 
+/// What is the storm's own fault, or its machine's, and isn't taken for a verdict or a bad plan.
+fn internal(error: anyhow::Error) -> anyhow::Error {
+    StormError::Internal(format!("{error:#}")).into()
+}
+
 fn storm(args: &Args) -> anyhow::Result<ExitCode> {
     if args.list {
         pages::list(args.json)?;
@@ -141,7 +146,8 @@ fn storm(args: &Args) -> anyhow::Result<ExitCode> {
     std::fs::create_dir_all(&out)
         .with_context(|| format!("can't make the folder {}", Escaped(&out.to_string_lossy())))?;
     end_in_good_order(interrupted.clone());
-    let options = Options { out: Some(out.clone()), trial: None, interrupted, withdrawn };
+    // Who was asked is met: the name isn't looked up again.
+    let options = Options { out: Some(out.clone()), trial: None, target: Some(target), interrupted, withdrawn };
     let passed = carry_out(&plan, &options, &out, args.json).inspect_err(|_| {
         // What has no results needs no folder; one that has something isn't removed.
         let _ = std::fs::remove_dir(&out);
@@ -191,15 +197,15 @@ fn refuse_used(out: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// The first ctrl-c (or request to terminate) sets `interrupted`, the second ends the process as ever. It is so once
-/// this returns.
+/// The first ctrl-c (or request to terminate, or the end of the terminal) sets `interrupted`, the second ends the
+/// process as ever. It is so once this returns.
 fn end_in_good_order(interrupted: Arc<AtomicBool>) {
     let (listening, listens) = std::sync::mpsc::channel();
     let listen = move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let Ok(runtime) = runtime else { return };
         runtime.block_on(async {
-            let mut first = std::pin::pin!(super::beat::interrupted());
+            let mut first = std::pin::pin!(told_to_end());
             // Asked once, it listens.
             let is_first = tokio::select! {
                 biased;
@@ -216,7 +222,9 @@ fn end_in_good_order(interrupted: Arc<AtomicBool>) {
             let _ = writeln!(io::stderr(), "\nending in good order; ctrl-c once more ends at once");
             // Who sends it to a process and to its group, as `timeout` does, means it once.
             tokio::time::sleep(ONCE).await;
-            super::beat::interrupted().await;
+            told_to_end().await;
+            // A target that the storm has started isn't left behind.
+            stillhere_storm::run::kill_started();
             std::process::exit(130);
         });
     };
@@ -225,6 +233,38 @@ fn end_in_good_order(interrupted: Arc<AtomicBool>) {
         // It fails when the thread has ended: then there is nothing to wait for.
         let _ = listens.recv();
     }
+}
+
+/// Waits for ctrl-c, a request to terminate, or the end of the terminal.
+async fn told_to_end() {
+    tokio::select! {
+        () = super::beat::interrupted() => {}
+        () = hung_up() => {}
+    }
+}
+
+/// Waits for the end of the terminal; for ever where it means nothing to us.
+async fn hung_up() {
+    #[cfg(target_os = "linux")]
+    if minds_hangups()
+        && let Ok(mut signal) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())
+    {
+        signal.recv().await;
+        return;
+    }
+    std::future::pending().await
+}
+
+/// Whether a hangup ends this process: `nohup` makes it ignored, and that must stay so. Elsewhere than on Linux it
+/// can't be told.
+#[cfg(target_os = "linux")]
+fn minds_hangups() -> bool {
+    // The lowest bit is the first signal, a hangup.
+    let ignored = |status: &str| {
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"))?;
+        Some(u64::from_str_radix(mask.trim(), 16).ok()? & 1 == 1)
+    };
+    std::fs::read_to_string("/proc/self/status").ok().as_deref().and_then(ignored) == Some(false)
 }
 
 fn time(flag: &str, text: &str) -> anyhow::Result<Duration> {

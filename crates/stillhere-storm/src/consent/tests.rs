@@ -194,3 +194,15 @@ fn a_storm_goes_on_while_it_is_renewed_and_ends_when_it_is_withdrawn() {
     assert_eq!(run(b"gssgg"), (false, 3));
     assert_eq!(run(b"ggn"), (false, 3));
 }
+
+#[test]
+fn a_storm_ends_with_its_grant() {
+    let over = AtomicBool::new(false);
+    let until = Instant::now() + Duration::from_millis(120);
+    let grant = Grant { attackers_max: 1, connections_max: 1, rate_max: None, until };
+    let said = keep_to(&grant, &over).unwrap_err().to_string();
+    assert!(said.contains("is over") && Instant::now() >= until, "{said}");
+    // A run that has ended needs none any more.
+    over.store(true, Ordering::Relaxed);
+    keep_to(&Grant { until: Instant::now() + Duration::from_secs(60), ..grant }, &over).unwrap();
+}

@@ -48,6 +48,8 @@ impl SearchReport {
             (Some(held), Some(broke)) => {
                 format!("withstood {} {what}; {} broke a threshold", units::count(held), units::count(broke))
             }
+            // Why it went no further is told beside it.
+            (Some(held), None) if self.cut.is_some() => format!("withstood {} {what} so far", units::count(held)),
             (Some(held), None) => format!("withstood {} {what}, and nothing broke it", units::count(held)),
             (None, Some(broke)) => format!("withstood no {what}: {} already broke a threshold", units::count(broke)),
             (None, None) => "no trial came to its end".to_owned(),

@@ -10,7 +10,7 @@ use anyhow::Context;
 use stillhere_storm::hostile::{Arrangement, BEHAVIOURS, Hostile, Options, Outcome};
 use stillhere_storm::plan::file;
 
-use super::{EXIT_BROKEN, EXIT_PASSED, EXIT_UNREACHABLE, end_in_good_order, time};
+use super::{EXIT_BROKEN, EXIT_PASSED, EXIT_UNREACHABLE, end_in_good_order, internal, time};
 use crate::output;
 
 /// Be a bad server: flood, stall, lie about lengths, hang up; and judge the clients that connect.
@@ -20,7 +20,7 @@ use crate::output;
                         stillhere storm serve-hostile --do stall --for 30s --listen 127.0.0.1:14000\n  \
                         stillhere beat 127.0.0.1:14100                     in another terminal: a client to judge\n\n\
                         Exit codes: 0 the clients stood it, 1 bad arguments, 2 nobody came (or not for long enough \
-                        to tell), 3 a client failed."
+                        to tell), 3 a client failed, 4 internal."
 )]
 pub(super) struct Args {
     /// Where to listen; each behaviour takes the next port
@@ -55,7 +55,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         for behaviour in BEHAVIOURS {
             text += &format!("{:<12} {}\n", behaviour.name, behaviour.about);
         }
-        output::print(text)?;
+        output::print(text).map_err(internal)?;
         return Ok(ExitCode::SUCCESS);
     }
     let frame = match &args.frame {
@@ -76,13 +76,10 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     for (name, address) in hostile.addresses() {
         said += &format!("{address:<22} {name}\n");
     }
-    eprintln!("{said}connect a client to any of them; ctrl-c ends it with the verdict");
+    output::say(&format!("{said}connect a client to any of them; ctrl-c ends it with the verdict"));
     let verdict = hostile.run(|_| {}, &stop);
-    if args.json {
-        output::print_json(&verdict)?
-    } else {
-        output::print(format!("{verdict}\n"))?
-    }
+    if args.json { output::print_verdict_json(&verdict) } else { output::print_verdict(format!("{verdict}\n")) }
+        .map_err(internal)?;
     Ok(ExitCode::from(match verdict.outcome() {
         Outcome::Passed => EXIT_PASSED,
         Outcome::Failed => EXIT_BROKEN,

@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, bail};
 use stillhere_core::text::Escaped;
-use stillhere_storm::consent::{self, Code, Consent, ConsentOptions, PORT, Told, Wants, by_admin, is_own, renew};
+use stillhere_storm::consent::{
+    self, Code, Consent, ConsentError, ConsentOptions, PORT, Told, Wants, by_admin, is_own, keep_to, renew,
+};
 use stillhere_storm::plan::Plan;
 
-use super::{count, end_in_good_order, time};
-use crate::output::{print, spoken};
+use super::{count, end_in_good_order, internal, time};
+use crate::output::{self, print, spoken};
 
 /// How a storm shows that the target's owner agrees. On this machine's own addresses nobody has to.
 #[derive(clap::Args)]
@@ -57,18 +59,15 @@ impl Proof {
                 let (code, wants) = (Code::read(code)?, Wants::of(plan, target.port()));
                 consent::ask(target.ip(), self.consent_port, &code, &wants)?.admits(plan)?;
                 let (host, port, ended) = (target.ip(), self.consent_port, over.clone());
-                let renewing = move || {
-                    if let Err(error) = renew(host, port, &code, &wants, &ended) {
-                        eprintln!("stillhere: {}", Escaped(&error.to_string()));
-                        withdrawn.store(true, Ordering::Relaxed);
-                    }
-                };
-                std::thread::Builder::new().name("storm-consent".to_owned()).spawn(renewing).context("can't start")?;
+                stop_without(move || renew(host, port, &code, &wants, &ended), withdrawn)?;
             }
             (None, Some(admin), Some(file)) => {
                 let token = std::fs::read_to_string(file)
                     .with_context(|| format!("can't read {}", Escaped(&file.to_string_lossy())))?;
-                by_admin(target, admin, token.trim())?.admits(plan)?;
+                let grant = by_admin(target, admin, token.trim())?;
+                grant.admits(plan)?;
+                let ended = over.clone();
+                stop_without(move || keep_to(&grant, &ended), withdrawn)?;
             }
             (Some(_), Some(_), _) => bail!("give --consent or --admin, not both"),
             _ => bail!(
@@ -78,6 +77,21 @@ impl Proof {
         }
         Ok(Agreed { over })
     }
+}
+
+/// Sets `withdrawn`, and says why, when the owner doesn't agree any more: when `agreed` ends with an error.
+fn stop_without(
+    agreed: impl FnOnce() -> Result<(), ConsentError> + Send + 'static,
+    withdrawn: Arc<AtomicBool>,
+) -> anyhow::Result<()> {
+    let watching = move || {
+        if let Err(error) = agreed() {
+            withdrawn.store(true, Ordering::Relaxed);
+            output::say(&format!("stillhere: {}", Escaped(&error.to_string())));
+        }
+    };
+    std::thread::Builder::new().name("storm-consent".to_owned()).spawn(watching).context("can't start a thread")?;
+    Ok(())
 }
 
 /// Run on a target's host: allow a storm from elsewhere to meet it, within limits, until it ends.
@@ -133,18 +147,42 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         } else {
             format!(" --consent-port {}", consent.address().port())
         },
-    ))?;
+    ))
+    .map_err(internal)?;
     let mut seen = std::collections::BTreeSet::new();
     let on_told = move |told: Told| match told {
         // A storm asks every few seconds; its owner wants to hear of it once.
         Told::Granted(from, wants) => {
             if seen.insert(from.ip()) {
-                eprintln!("{} storms port {} with {} attackers", from.ip(), wants.port, wants.attackers);
+                let (port, attackers) = (wants.port, wants.attackers);
+                output::say(&format!("{} storms port {port} with {attackers} attackers", from.ip()));
             }
         }
-        Told::Refused(from, why) => eprintln!("{} was refused: {}", from.ip(), Escaped(&why)),
-        Told::WrongCode(from, nth) => eprintln!("{} has a wrong code ({nth})", from.ip()),
+        Told::Refused(from, why) => output::say(&format!("{} was refused: {}", from.ip(), Escaped(&why))),
+        Told::WrongCode(from, nth) => output::say(&format!("{} has a wrong code ({nth})", from.ip())),
     };
     consent.run(on_told, &stop);
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use stillhere_storm::consent::Grant;
+
+    use super::*;
+
+    #[test]
+    fn a_storm_is_told_when_its_grant_is_over() {
+        let (over, withdrawn) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let until = Instant::now() + Duration::from_millis(50);
+        let grant = Grant { attackers_max: 1, connections_max: 1, rate_max: None, until };
+        stop_without(move || keep_to(&grant, &over), withdrawn.clone()).expect("a thread");
+        let patience = Instant::now() + Duration::from_secs(10);
+        while !withdrawn.load(Ordering::Relaxed) {
+            assert!(Instant::now() < patience, "never told");
+            std::thread::yield_now();
+        }
+    }
 }

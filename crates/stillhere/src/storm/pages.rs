@@ -15,7 +15,9 @@ use stillhere_storm::plan::builtin;
 use stillhere_storm::report::text::{self, Style};
 use stillhere_storm::report::{self, SearchReport, Summary};
 use stillhere_storm::sample::{self, Recording};
+use stillhere_storm::search::Found;
 
+use super::internal;
 use crate::output;
 
 /// The page of a run, a comparison or a search.
@@ -36,7 +38,7 @@ pub(super) struct DoctorArgs {
 /// Make the reports of earlier runs again; of several at once, a page that compares them.
 #[derive(clap::Args)]
 pub(super) struct ReportArgs {
-    /// Folders of results
+    /// Folders of results, or the files with samples in them
     #[arg(value_name = "DIR", required = true)]
     folders: Vec<PathBuf>,
     /// Where the page goes; report.html in the first folder (comparison.html for several) if left out
@@ -49,11 +51,7 @@ pub(super) struct ReportArgs {
 
 pub(super) fn doctor(args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let seen = doctor::look();
-    if args.json {
-        output::print_json(&seen)?
-    } else {
-        output::print(&seen)?
-    }
+    if args.json { output::print_json(&seen) } else { output::print(&seen) }.map_err(internal)?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -69,7 +67,7 @@ pub(super) fn list(json: bool) -> anyhow::Result<()> {
                 json!({ "name": attack.name, "about": attack.about, "any_server": any, "size": attack.size })
             })
             .collect();
-        return output::print_json(&json!({ "plans": plans, "attacks": attacks }));
+        return output::print_json(&json!({ "plans": plans, "attacks": attacks })).map_err(internal);
     }
     let columns = output::text_columns();
     let mut page = String::from(
@@ -86,44 +84,49 @@ pub(super) fn list(json: bool) -> anyhow::Result<()> {
         page += &output::wrapped(about, "      ", columns);
     }
     page += "\nBegin with `stillhere storm calm`; write plans of your own as docs/storm-plans.md says.\n";
-    output::print(page)
+    output::print(page).map_err(internal)
 }
 
 /// Writes what a run has found into its folder and tells it. Whether it passed.
+///
+/// # Errors
+/// When the files or standard output can't be written. It is told even if there are no files.
 pub(super) fn tell(recording: &Recording, out: &Path, json: bool) -> anyhow::Result<bool> {
     let summary = Summary::of(recording);
-    write(out, SUMMARY, &(serde_json::to_string_pretty(&summary)? + "\n"))?;
-    write(out, PAGE, &report::page(&[(recording.run.plan.name.clone(), recording.clone())]))?;
-    if json {
-        output::print_json(&summary)?;
+    let written = write_json(out, SUMMARY, &summary);
+    let page = report::page(&[(recording.run.plan.name.clone(), recording.clone())]);
+    let written = written.and(write(out, PAGE, &page));
+    let told = if json {
+        output::print_verdict_json(&summary)
     } else {
         let place = out.join(PAGE);
-        output::print(text::summary(&summary, Some(&place.to_string_lossy()), Style { colour: output::coloured() }))?;
-    }
+        let place = written.is_ok().then(|| place.to_string_lossy());
+        output::print_verdict(text::summary(&summary, place.as_deref(), Style { colour: output::coloured() }))
+    };
+    told.and(written).map_err(internal)?;
     Ok(summary.passed)
 }
 
-/// The same for a search. It has passed if any number held.
-pub(super) fn tell_search(found: &SearchReport, out: &Path, json: bool) -> anyhow::Result<bool> {
-    for (nth, trial) in found.trials.iter().enumerate() {
-        write(
-            &out.join(format!("trial-{:02}", nth + 1)),
-            SUMMARY,
-            &(serde_json::to_string_pretty(&trial.summary)? + "\n"),
-        )?;
+/// The same for a search. It has passed if it came to its end and any number held.
+pub(super) fn tell_search(found: &Found, out: &Path, json: bool) -> anyhow::Result<bool> {
+    let Found { report, whole } = found;
+    let mut written = Ok(());
+    for (nth, trial) in report.trials.iter().enumerate() {
+        written = written.and(write_json(&out.join(format!("trial-{:02}", nth + 1)), SUMMARY, &trial.summary));
     }
-    write(out, SEARCH, &(serde_json::to_string_pretty(found)? + "\n"))?;
-    write(out, PAGE, &report::search_page(found))?;
-    if json {
-        output::print_json(found)?;
+    written = written.and(write_json(out, SEARCH, report)).and(write(out, PAGE, &report::search_page(report)));
+    let told = if json {
+        output::print_verdict_json(report)
     } else {
-        output::print(text::search(found, &out.join(PAGE).to_string_lossy()))?;
-    }
-    Ok(found.held.is_some())
+        output::print_verdict(text::search(report, &out.join(PAGE).to_string_lossy()))
+    };
+    told.and(written).map_err(internal)?;
+    Ok(*whole && report.held.is_some())
 }
 
 pub(super) fn report(args: &ReportArgs) -> anyhow::Result<ExitCode> {
-    let [first, rest @ ..] = &args.folders[..] else { bail!("which results? write the folders of earlier runs") };
+    let folders: Vec<&Path> = args.folders.iter().map(|path| folder(path)).collect();
+    let [first, rest @ ..] = &folders[..] else { bail!("which results? write the folders of earlier runs") };
     if first.join(SEARCH).is_file() {
         if !rest.is_empty() {
             bail!("{} is a search; searches are reported one at a time", shown(first));
@@ -131,8 +134,10 @@ pub(super) fn report(args: &ReportArgs) -> anyhow::Result<ExitCode> {
         return search_again(first, args);
     }
     let mut recordings = Vec::new();
-    for folder in &args.folders {
-        let recording = sample::read(folder)?;
+    for (folder, path) in folders.iter().zip(&args.folders) {
+        // A file of samples may have any name.
+        let is_ours = [SUMMARY, SEARCH, PAGE].iter().any(|name| path.ends_with(name));
+        let recording = sample::read(if is_ours { folder } else { path })?;
         if recording.torn {
             // The reader should know; the report says nothing of what was torn off.
             let _ = writeln!(io::stderr(), "stillhere: the last line in {} was cut off and is left out", shown(folder));
@@ -144,13 +149,13 @@ pub(super) fn report(args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let place = args.out.clone().unwrap_or_else(|| first.join(if rest.is_empty() { PAGE } else { "comparison.html" }));
     fs::write(&place, report::page(&recordings)).with_context(|| format!("can't write {}", shown(&place)))?;
     if args.json {
-        output::print_json(&summaries)?;
+        output::print_json(&summaries).map_err(internal)?;
     } else {
         let style = Style { colour: output::coloured() };
         let place = place.to_string_lossy();
         for (nth, summary) in summaries.iter().enumerate() {
             let is_last = nth + 1 == summaries.len();
-            output::print(text::summary(summary, is_last.then_some(&*place), style))?;
+            output::print(text::summary(summary, is_last.then_some(&*place), style)).map_err(internal)?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -163,12 +168,27 @@ fn search_again(folder: &Path, args: &ReportArgs) -> anyhow::Result<ExitCode> {
         serde_json::from_str(&text).with_context(|| format!("{} is no search of this version", shown(&path)))?;
     let place = args.out.clone().unwrap_or_else(|| folder.join(PAGE));
     fs::write(&place, report::search_page(&found)).with_context(|| format!("can't write {}", shown(&place)))?;
-    if args.json {
-        output::print_json(&found)?;
-    } else {
-        output::print(text::search(&found, &place.to_string_lossy()))?;
-    }
+    if args.json { output::print_json(&found) } else { output::print(text::search(&found, &place.to_string_lossy())) }
+        .map_err(internal)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The folder of results that is meant: also by one of the files in it.
+fn folder(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if path.is_file() => {
+            if parent.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                parent
+            }
+        }
+        _ => path,
+    }
+}
+
+fn write_json(folder: &Path, name: &str, value: &impl serde::Serialize) -> anyhow::Result<()> {
+    write(folder, name, &(serde_json::to_string_pretty(value)? + "\n"))
 }
 
 fn write(folder: &Path, name: &str, text: &str) -> anyhow::Result<()> {

@@ -1,5 +1,7 @@
 //! `stillhere storm`, against a small server played here.
 
+mod started;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -7,8 +9,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 use stillhere_storm::plan::{Sought, file};
 
@@ -67,6 +70,8 @@ fn plan(target: SocketAddr, thresholds: &str) -> String {
     )
 }
 
+/// What holds on a machine that is too busy for attackers.
+const CALM: &str = "\"links_lost = 0\"";
 const HOLD: &str = "\"tries > 0\", \"missing = 0\", \"links_lost = 0\"";
 
 /// Runs that plan; its folder is `out` in the scratch directory.
@@ -95,6 +100,8 @@ impl Running {
     fn start(args: &[&str]) -> Running {
         let mut command = Command::new(env!("CARGO_BIN_EXE_stillhere"));
         command.arg("storm").args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // As a shell on a terminal does it.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn().expect("the binary starts");
         let out = BufReader::new(child.stdout.take().expect("piped"));
         let err = BufReader::new(child.stderr.take().expect("piped"));
@@ -104,6 +111,11 @@ impl Running {
     /// As ctrl-c does it.
     fn interrupt(&self) {
         kill_process(Pid::from_child(&self.child), Signal::INT).expect("it runs");
+    }
+
+    /// As a terminal does it, to all that run in it.
+    fn signal_all(&self, signal: Signal) {
+        kill_process_group(Pid::from_child(&self.child), signal).expect("it runs");
     }
 
     /// Waits for its end.
@@ -121,6 +133,24 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// `stillhere` with these arguments and that standard output.
+fn run_into(out: impl Into<Stdio>, args: &[&str]) -> Ended {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stillhere"));
+    let child = command.args(args).stdin(Stdio::null()).stdout(out).stderr(Stdio::piped()).spawn();
+    // What is piped to nobody is closed here.
+    drop(command);
+    let ended = child.expect("the binary starts").wait_with_output().expect("it ends");
+    let err = String::from_utf8(ended.stderr).expect("UTF-8");
+    Ended { code: ended.status.code().expect("not killed"), out: String::new(), err }
+}
+
+/// A pipe whose reader has seen enough.
+fn unread() -> Stdio {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    writer.into()
 }
 
 /// Reads lines until one is as wanted.
@@ -244,6 +274,14 @@ fn a_run_leaves_files_that_report_makes_again() {
     let again = run(&["storm", "report", &first, "--json"]);
     assert_eq!((again.code, &again.json()[0]), (0, &summary), "{}", again.err);
     assert_eq!(text(&first, "report.html"), page);
+
+    // The file that a run has written means its folder.
+    fs::remove_file(Path::new(&first).join("report.html")).expect("removed");
+    for name in ["samples.jsonl", "summary.json"] {
+        let again = run(&["storm", "report", &format!("{first}/{name}"), "--json"]);
+        assert_eq!((again.code, &again.json()[0]), (0, &summary), "{}", again.err);
+        assert_eq!(text(&first, "report.html"), page);
+    }
 
     let (ended, second) = storm(&scratch, "second", "\"tries < 0.001\"");
     assert_eq!(ended.code, 3, "a threshold is broken: {ended:?}");
@@ -424,4 +462,89 @@ fn the_tutorials_search_finds_how_many_attackers_its_server_withstands() {
     let ended = run(&["storm", "report", &out]);
     assert_eq!((ended.code, self::text(&out, "report.html")), (0, page), "{ended:?}");
     assert_eq!(ended.out.lines().filter(|line| line.contains(" held ")).count(), 2, "{}", ended.out);
+}
+
+#[test]
+fn arguments_that_make_no_sense_end_with_1_and_only_of_a_storm() {
+    for args in [&["storm", "--nonsense"][..], &["storm", "doctor", "--nonsense"], &["storm", "report"]] {
+        let ended = run(args);
+        assert!(ended.code == 1 && ended.err.contains("Usage: stillhere storm"), "2 is for targets: {ended:?}");
+    }
+    for args in [&["storm", "--help"][..], &["storm", "report", "--help"], &["help", "storm"], &["--version"]] {
+        let ended = run(args);
+        assert!(ended.code == 0 && !ended.out.is_empty(), "{ended:?}");
+    }
+    assert_eq!(run(&["beat", "--nonsense"]).code, 2);
+}
+
+#[test]
+fn a_verdict_does_not_depend_on_who_reads_it() {
+    let scratch = Scratch::new();
+    let args = |target: SocketAddr, thresholds: &str, out: &str| {
+        let file = scratch.file(&format!("{out}.toml"), &plan(target, thresholds));
+        ["storm", &file, "--out", &format!("{}/{out}", scratch.path())].map(str::to_owned)
+    };
+    let with = |out: Stdio, args: &[String]| run_into(out, &args.iter().map(String::as_str).collect::<Vec<_>>());
+    let ended = with(unread(), &args(echo(), "\"links_lost > 1000\"", "broken"));
+    assert_eq!(ended.code, 3, "{ended:?}");
+    let ended = with(unread(), &args(echo(), CALM, "held"));
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let hostile = ["storm", "serve-hostile", "--do", "mute", "--for", "100ms", "--listen", "127.0.0.1:0"];
+    assert_eq!(run_into(unread(), &hostile).code, 2, "nobody came");
+
+    if let Ok(full) = fs::File::options().write(true).open("/dev/full") {
+        let ended = with(full.try_clone().expect("a handle").into(), &args(echo(), CALM, "full"));
+        assert!(ended.code == 4 && ended.err.contains("can't write to standard output"), "{ended:?}");
+        assert_eq!(run_into(full, &hostile).code, 4);
+    }
+}
+
+#[test]
+fn a_verdict_is_told_even_if_its_files_can_not_be_written() {
+    let scratch = Scratch::new();
+    let file = scratch.file("echo.toml", &plan(echo(), CALM));
+    let out = format!("{}/out", scratch.path());
+    let mut storm = Running::start(&[&file, "--out", &out]);
+    line(&mut storm.err, |line| line.contains("storm `echo` against"));
+    // Nothing can be written under this name any more.
+    fs::create_dir(Path::new(&out).join("summary.json")).expect("made");
+    let ended = storm.end();
+    assert_eq!(ended.code, 4, "{ended:?}");
+    assert!(ended.err.contains("can't write ") && ended.err.contains("out/summary.json"), "{}", ended.err);
+    assert!(ended.out.contains("✓ links_lost = 0"), "{}", ended.out);
+    assert!(!ended.out.contains("report.html") && text(&out, "report.html").ends_with("</html>"), "{}", ended.out);
+}
+
+#[test]
+fn what_can_not_be_recorded_at_all_is_not_begun() {
+    let scratch = Scratch::new();
+    let file = scratch.file("echo.toml", &plan(echo(), HOLD));
+    let out = format!("{}/out", scratch.path());
+    // No byte of any file may be written, and whoever tries is told so.
+    let script = "trap '' XFSZ; ulimit -f 0; exec \"$@\"";
+    let ended = Command::new("sh")
+        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_stillhere"), "storm", &file, "--out", &out])
+        .stdin(Stdio::null())
+        .output()
+        .expect("sh starts");
+    let err = String::from_utf8(ended.stderr).expect("UTF-8");
+    assert_eq!(ended.status.code(), Some(4), "{err}");
+    assert!(err.contains("the run wasn't begun") && err.contains("samples.jsonl"), "{err}");
+    assert!(!err.contains("goes on") && !err.contains("storm `echo` against"), "{err}");
+    assert!(!Path::new(&out).exists(), "it can be tried again with the same --out");
+}
+
+#[test]
+fn a_search_that_was_ended_early_has_not_passed() {
+    let scratch = Scratch::new();
+    let search = "[search]\nfind = \"attackers\"\nfrom = 1\nmax = 64\n";
+    let file = scratch.file("echo.toml", &(plan(echo(), CALM) + search));
+    let out = format!("{}/out", scratch.path());
+    let mut storm = Running::start(&[&file, "--out", &out]);
+    line(&mut storm.err, |line| line.contains(", trial 2"));
+    storm.interrupt();
+    let ended = storm.end();
+    assert_eq!(ended.code, 3, "{ended:?}");
+    let found = json(&out, "search.json");
+    assert_eq!((&found["held"], &found["cut"]), (&1.into(), &"interrupted".into()), "{found}");
 }
