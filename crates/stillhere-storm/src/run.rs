@@ -11,7 +11,7 @@ mod starter;
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -24,9 +24,7 @@ use self::starter::Started;
 use crate::frame::Framing;
 use crate::plan::{self, Plan, PlanError};
 use crate::probe::{self, Probe};
-use crate::sample::{
-    AttackSecond, End, FILE, OwnSecond, Phase, Recording, ReportError, Run, Second, Tally, VERSION, Writer,
-};
+use crate::sample::{AttackSecond, End, OwnSecond, Phase, Recording, ReportError, Run, Second, Tally, VERSION, Writer};
 use crate::{attack, crowd, load};
 
 /// How long a target may take to accept the first connection.
@@ -98,7 +96,8 @@ pub fn run(plan: &Plan, options: &Options, watch: &mut dyn FnMut(Progress<'_>)) 
         reach(&plan.target.address, target)?;
     }
     let run = describe(plan, options.trial);
-    let writer = options.out.as_deref().map(|out| begin_file(out, &run)).transpose()?;
+    let writer = options.out.as_deref().map(|out| Writer::create(out, &run)).transpose();
+    let writer = writer.map_err(|error| StormError::Internal(error.to_string()))?;
     watch(Progress::Began(&run));
     let probe = Probe::new(&plan.target, target, started.as_ref().map(Started::pid));
     let mut field = Field::new(plan, target)?;
@@ -141,17 +140,6 @@ pub(crate) fn is_own_fault(cut: &str) -> bool {
 /// process.
 pub fn kill_started() {
     starter::kill_all();
-}
-
-/// Begins the samples' file; one without its first line is of no use to anybody and isn't left behind.
-fn begin_file(out: &Path, run: &Run) -> Result<Writer, StormError> {
-    Writer::create(out, run).map_err(|error| {
-        // What writing says of a run that goes on isn't so here.
-        let Some((what, why)) = error.0.split_once(" any further: ") else { return StormError::Internal(error.0) };
-        let _ = std::fs::remove_file(out.join(FILE));
-        let why = why.split_once(';').map_or(why, |(why, _)| why);
-        StormError::Internal(format!("{what}: {why}; the run wasn't begun: make room there, or choose another --out"))
-    })
 }
 
 fn describe(plan: &Plan, trial: Option<u32>) -> Run {

@@ -54,7 +54,7 @@ impl Writer {
     /// Begins the file in this folder, which is made if it isn't there.
     ///
     /// # Errors
-    /// When the folder or the file can't be made, or the folder already has samples.
+    /// When the folder or the file can't be made or written, or the folder already has samples.
     pub fn create(dir: &Path, run: &Run) -> Result<Writer, ReportError> {
         let path = dir.join(FILE);
         let shown = path.display();
@@ -69,7 +69,14 @@ impl Writer {
             })
         })?;
         let mut writer = Writer { file: Some(file), path, line: Vec::new() };
-        writer.line(&Line::Run(Box::new(run.clone())))?;
+        if let Err(error) = writer.write(&Line::Run(Box::new(run.clone()))) {
+            // Without its first line it is of no use to anybody.
+            let _ = fs::remove_file(&writer.path);
+            let shown = writer.path.display();
+            return Err(ReportError(format!(
+                "can't write {shown}: {error}; the run wasn't begun: make room there, or choose another --out"
+            )));
+        }
         Ok(writer)
     }
 
@@ -97,16 +104,18 @@ impl Writer {
     }
 
     fn line(&mut self, line: &Line) -> Result<(), ReportError> {
-        let Some(file) = &mut self.file else { return Ok(()) };
-        self.line.clear();
-        let written = serde_json::to_writer(&mut self.line, line).map_err(std::io::Error::from).and_then(|()| {
-            self.line.push(b'\n');
-            file.write_all(&self.line)
-        });
-        written.map_err(|error| {
+        self.write(line).map_err(|error| {
             self.file = None;
             self.failed(&error)
         })
+    }
+
+    fn write(&mut self, line: &Line) -> std::io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        self.line.clear();
+        serde_json::to_writer(&mut self.line, line)?;
+        self.line.push(b'\n');
+        file.write_all(&self.line)
     }
 
     fn failed(&self, error: &std::io::Error) -> ReportError {

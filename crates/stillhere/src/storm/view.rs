@@ -44,7 +44,7 @@ struct Screen {
 }
 
 impl View {
-    /// A view of that plan; `quiet` for none on a terminal.
+    /// A view of that plan: what moves on a terminal, lines elsewhere.
     pub(super) fn new(plan: &Plan) -> View {
         let screen = io::stderr().is_terminal().then(Screen::new);
         View {
