@@ -4,10 +4,11 @@
 //! a password is always hashed once, against a hash that nobody's password makes if need be.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, anyhow};
-use argon2::password_hash::phc::PasswordHash;
-use argon2::{Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, Version};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use md5::{Digest, Md5};
 use tracing::error;
 use unicode_normalization::UnicodeNormalization;
@@ -25,7 +26,10 @@ const WRAPPED: &str = "md5:";
 
 /// Makes and checks hashes. Shared by all threads of the pool.
 pub(crate) struct Hasher {
-    argon2: Argon2<'static>,
+    params: Params,
+    /// Memory of hashes that are done, for the next ones: given back to the system after each hash and asked for
+    /// again, it would be there twice for a moment, and each of its pages would be cleared for nothing.
+    spare: Mutex<Vec<Vec<Block>>>,
     /// What unknown users' passwords are compared with.
     dummy: PasswordHash,
     /// How many hashes were computed.
@@ -52,11 +56,9 @@ impl Hasher {
     /// With other numbers.
     pub(crate) fn with_cost(memory_kib: u32, passes: u32) -> anyhow::Result<Hasher> {
         let params = Params::new(memory_kib, passes, LANES, None).map_err(|error| anyhow!("{error}"))?;
-        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
         let nobody = random::<32>()?;
-        let dummy = argon2.hash_password_with_salt(&nobody, &random::<SALT_BYTES>()?);
-        let dummy = dummy.map_err(|error| anyhow!("can't hash passwords: {error}"))?;
-        Ok(Hasher { argon2, dummy, count: AtomicU64::new(0) })
+        let (dummy, _) = make(&params, &nobody, Vec::new())?;
+        Ok(Hasher { params, spare: Mutex::default(), dummy, count: AtomicU64::new(0) })
     }
 
     /// What is kept of a password.
@@ -85,8 +87,10 @@ impl Hasher {
         });
         let text = if wrapped { md5_hex(password) } else { normal(password) };
         let hash = parsed.as_ref().unwrap_or(&self.dummy);
-        self.count.fetch_add(1, Ordering::Relaxed);
-        let right = self.argon2.verify_password(text.as_bytes(), hash).is_ok();
+        let right = self.is_of(text.as_bytes(), hash).unwrap_or_else(|error| {
+            error!(error = format!("{error:#}"), "a password can't be compared with what is stored of it");
+            false
+        });
         // Nobody's password makes the dummy, but a promise is better than a probability.
         if !right || parsed.is_none() {
             return Verdict::Wrong;
@@ -100,17 +104,76 @@ impl Hasher {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// Gives the memory of hashes back to the system: there is nothing to hash.
+    pub(crate) fn rest(&self) {
+        *self.spare.lock().unwrap_or_else(PoisonError::into_inner) = Vec::new();
+    }
+
     fn hash_bytes(&self, bytes: &[u8]) -> anyhow::Result<String> {
         self.count.fetch_add(1, Ordering::Relaxed);
-        let hash = self.argon2.hash_password_with_salt(bytes, &random::<SALT_BYTES>()?);
-        Ok(hash.map_err(|error| anyhow!("can't hash a password: {error}"))?.to_string())
+        let (hash, memory) = make(&self.params, bytes, self.memory())?;
+        self.keep(memory);
+        Ok(hash.to_string())
+    }
+
+    /// Whether this hash is of these bytes. Compares in constant time.
+    fn is_of(&self, bytes: &[u8], hash: &PasswordHash) -> anyhow::Result<bool> {
+        self.count.fetch_add(1, Ordering::Relaxed);
+        let (Some(salt), Some(output)) = (&hash.salt, &hash.hash) else { return Ok(false) };
+        let algorithm = Algorithm::try_from(hash.algorithm.as_str()).map_err(|error| anyhow!("{error}"))?;
+        let version = hash.version.map_or(Ok(Version::default()), Version::try_from);
+        let params = Params::try_from(hash).map_err(|error| anyhow!("{error}"))?;
+        let argon2 = Argon2::new(algorithm, version.map_err(|error| anyhow!("{error}"))?, params);
+        let (computed, memory) = compute(&argon2, bytes, salt, self.memory())?;
+        self.keep(memory);
+        Ok(computed == *output)
     }
 
     fn is_old(&self, hash: &PasswordHash) -> bool {
         hash.algorithm != Algorithm::Argon2id.ident()
             || hash.version != Some(Version::V0x13.into())
-            || Params::try_from(hash).map_or(true, |params| numbers(&params) != numbers(self.argon2.params()))
+            || Params::try_from(hash).map_or(true, |params| numbers(&params) != numbers(&self.params))
     }
+
+    fn memory(&self) -> Vec<Block> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+    }
+
+    fn keep(&self, memory: Vec<Block>) {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner).push(memory);
+    }
+}
+
+/// A new hash of these bytes in the form that is stored, and the memory to keep.
+fn make(params: &Params, bytes: &[u8], memory: Vec<Block>) -> anyhow::Result<(PasswordHash, Vec<Block>)> {
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.clone());
+    let salt = Salt::new(&random::<SALT_BYTES>()?).map_err(|error| anyhow!("{error}"))?;
+    let (output, memory) = compute(&argon2, bytes, &salt, memory)?;
+    let hash = PasswordHash {
+        algorithm: Algorithm::Argon2id.ident(),
+        version: Some(Version::V0x13.into()),
+        params: ParamsString::try_from(params).map_err(|error| anyhow!("{error}"))?,
+        salt: Some(salt),
+        hash: Some(output),
+    };
+    Ok((hash, memory))
+}
+
+/// The slow part, in memory that grows as needed and comes back.
+fn compute(
+    argon2: &Argon2<'_>,
+    bytes: &[u8],
+    salt: &Salt,
+    mut memory: Vec<Block>,
+) -> anyhow::Result<(Output, Vec<Block>)> {
+    let blocks = argon2.params().block_count();
+    memory.try_reserve_exact(blocks.saturating_sub(memory.len())).context("no memory to hash a password")?;
+    memory.resize(memory.len().max(blocks), Block::new());
+    let mut output = [0; Output::MAX_LENGTH];
+    let output = &mut output[..argon2.params().output_len().unwrap_or(Params::DEFAULT_OUTPUT_LEN)];
+    let hashed = argon2.hash_password_into_with_memory(bytes, salt, output, &mut memory);
+    hashed.map_err(|error| anyhow!("can't hash a password: {error}"))?;
+    Ok((Output::new(output).map_err(|error| anyhow!("{error}"))?, memory))
 }
 
 /// Memory, passes and lanes.
@@ -141,6 +204,8 @@ fn random<const N: usize>() -> anyhow::Result<[u8; N]> {
 
 #[cfg(test)]
 mod tests {
+    use argon2::{PasswordHasher, PasswordVerifier};
+
     use super::*;
 
     fn cheap() -> Hasher {
@@ -196,5 +261,32 @@ mod tests {
         let old = Hasher::with_cost(32, 1).unwrap().hash("correct horse").unwrap();
         assert_eq!(cheap().verify(Some(&old), "correct horse"), Verdict::Stale);
         assert_eq!(cheap().verify(Some(&old), "wrong horse"), Verdict::Wrong);
+    }
+    #[test]
+    fn the_library_by_itself_says_the_same() {
+        let hasher = cheap();
+        let stored = hasher.hash("correct horse").unwrap();
+        let library = Argon2::default();
+        let hash = PasswordHash::new(&stored).unwrap();
+        assert!(library.verify_password(b"correct horse", &hash).is_ok());
+        assert!(library.verify_password(b"wrong horse", &hash).is_err());
+        let theirs = library.hash_password_with_salt(b"correct horse", &[7; SALT_BYTES]).unwrap().to_string();
+        assert_eq!(hasher.verify(Some(&theirs), "correct horse"), Verdict::Stale);
+    }
+
+    #[test]
+    fn memory_is_used_again_whatever_the_next_hash_needs_and_given_back_at_rest() {
+        let hasher = cheap();
+        let [less, more] = [32, 256].map(|cost| Hasher::with_cost(cost, 1).unwrap().hash("correct horse").unwrap());
+        for stored in [&less, &more, &less] {
+            assert_eq!(hasher.verify(Some(stored), "correct horse"), Verdict::Stale);
+            assert_eq!(hasher.verify(Some(stored), "wrong horse"), Verdict::Wrong);
+        }
+        let stored = hasher.hash("correct horse").unwrap();
+        assert_eq!(hasher.verify(Some(&stored), "correct horse"), Verdict::Right);
+        let kept: Vec<usize> = hasher.spare.lock().unwrap().iter().map(Vec::len).collect();
+        assert_eq!(kept, [256]);
+        hasher.rest();
+        assert_eq!(hasher.spare.lock().unwrap().capacity(), 0);
     }
 }

@@ -4,7 +4,7 @@
 //! what beats and messages leave over. They end with the process.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,9 @@ use tracing::warn;
 use super::hash::{Hasher, Verdict};
 use super::password::{self, Weak};
 use crate::background::step_back;
+
+/// For so long nothing came: the memory of hashes goes back to the system. A flood of logins leaves no such gap.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// Something slow to do with a password.
 pub(super) enum Work {
@@ -97,7 +100,7 @@ pub(super) fn start(
         let (hasher, receiver, tell) = (Arc::clone(hasher), Arc::clone(&receiver), tell.clone());
         std::thread::Builder::new().name(format!("hash-{index}")).spawn(move || {
             step_back("hashing of passwords");
-            while let Some((ticket, work)) = next(&receiver) {
+            while let Some((ticket, work)) = next(&receiver, &hasher) {
                 let began = Instant::now();
                 let worked = catch_unwind(AssertUnwindSafe(|| work.run(&hasher))).unwrap_or(Worked::Failed);
                 tell(ticket, worked, began.elapsed());
@@ -108,6 +111,14 @@ pub(super) fn start(
 }
 
 /// Waits for work; one thread waits for it, the others for the lock.
-fn next(receiver: &Mutex<Receiver<(u64, Work)>>) -> Option<(u64, Work)> {
-    receiver.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+fn next(receiver: &Mutex<Receiver<(u64, Work)>>, hasher: &Hasher) -> Option<(u64, Work)> {
+    let receiver = receiver.lock().unwrap_or_else(PoisonError::into_inner);
+    match receiver.recv_timeout(IDLE) {
+        Ok(work) => Some(work),
+        Err(RecvTimeoutError::Disconnected) => None,
+        Err(RecvTimeoutError::Timeout) => {
+            hasher.rest();
+            receiver.recv().ok()
+        }
+    }
 }
