@@ -202,7 +202,7 @@ fn plan_text(attack: &str, options: &Options, daemon: &Daemon) -> String {
     let promises: Vec<String> = PROMISES.iter().map(|promise| format!("{promise:?}")).collect();
     format!(
         "name = {attack:?}\nthresholds = [{}]\n\n[target]\naddress = \"{}\"\nmetrics = \"http://{}/metrics\"\n\n\
-         [time]\nramp = \"5s\"\nbefore = \"10s\"\nduring = \"{}s\"\nafter = \"10s\"\n\n\
+         [time]\nramp = \"10s\"\nbefore = \"10s\"\nduring = \"{}s\"\nafter = \"10s\"\n\n\
          [crowd]\ncount = {}\ninterval = \"1s\"\nrooms = 100\nsay_every = \"20s\"\nsignal_every = \"10s\"\n\
          newcomers = \"2/s\"\n\n[[attack]]\nname = {attack:?}\ncount = {}\n",
         promises.join(", "),

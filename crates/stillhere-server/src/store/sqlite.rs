@@ -36,9 +36,9 @@ const STATEMENTS_MAX: usize = 128;
 const CHECKPOINT_PAGES: i64 = 4000;
 /// What a WAL that had to grow is cut back to, in bytes.
 const WAL_BYTES_MAX: i64 = 64 << 20;
-/// The page cache, in KiB: hot ends of streams and the inner pages of a database of a gigabyte or two. What it has no room
-/// for costs a read from the kernel's own cache; what it has is memory that an attack that writes much makes it take.
-const CACHE_KIB: i64 = 8 << 10;
+/// The page cache, in KiB: hot ends of streams and the inner pages of a database of half a gigabyte or so. What it has no
+/// room for costs a read from the kernel's own cache; what it has is memory that an attack that writes much makes it take.
+const CACHE_KIB: i64 = 4 << 10;
 /// How long a lock of somebody else (a backup, an operator's shell) is waited for.
 const PATIENCE: Duration = Duration::from_secs(5);
 

@@ -14,6 +14,9 @@ use tracing::warn;
 use super::super::base::{Fault, FaultKind, Kept};
 use super::super::rows::{number, stream_of};
 
+/// The page cache of the index, and of the messages that are read for it, in KiB each: half of SQLite's own choice. What
+/// is read here is read once, and the kernel has it.
+pub(super) const CACHE_KIB: i64 = 1 << 10;
 /// Messages indexed in one transaction: some 20 ms.
 const STEP: u32 = 512;
 /// Messages let go in one transaction.
@@ -274,6 +277,7 @@ fn connect(path: &Path, source: &[u8]) -> Kept<Connection> {
     own.pragma_update(None, "journal_mode", "WAL")?;
     // A loss of power may take the newest entries with their marks; they are made again.
     own.pragma_update(None, "synchronous", "NORMAL")?;
+    own.pragma_update(None, "cache_size", -CACHE_KIB)?;
     match own.pragma_query_value(None, "user_version", |row| row.get::<_, i64>(0))? {
         0 => {
             own.execute_batch(SCHEMA)?;

@@ -29,7 +29,7 @@ use super::ledger::refuse;
 use super::thread::LedgerWriter;
 use super::{Tell, Told};
 use crate::background::step_back;
-use index::Index;
+use index::{CACHE_KIB, Index};
 
 /// Histories that may wait; the next gets `busy`.
 const QUEUE_MAX: usize = 1024;
@@ -173,6 +173,7 @@ impl Searcher {
                 let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
                 let main = Connection::open_with_flags(&self.main, flags)?;
                 main.pragma_update(None, "query_only", true)?;
+                main.pragma_update(None, "cache_size", -CACHE_KIB)?;
                 main.busy_timeout(Duration::from_secs(1))?;
                 let index = Index::open(&self.own, &main)?;
                 Open { main, index }
