@@ -35,8 +35,6 @@ const PERIOD: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(100);
 /// How long threads may take to end: a crowd waits for stragglers and says goodbye.
 const END_TIMEOUT: Duration = Duration::from_secs(15);
-/// How a sentence begins that tells of a thread of ours that failed.
-const OWN_THREAD: &str = "the storm's own thread";
 /// Files of the storm itself: pollers, samples, metrics, a target's output.
 const FILES_OWN: u64 = 64;
 /// How much nicer attackers are than all others.
@@ -106,11 +104,12 @@ pub fn run(plan: &Plan, options: &Options, watch: &mut dyn FnMut(Progress<'_>)) 
     let fault = field.end(END_TIMEOUT);
     keeper.sample(Phase::After, &mut field, &probe);
     let died = started.as_mut().and_then(Started::ended).map(|status| format!("the target's process ended: {status}"));
-    let cut = match (fault, died.or(cut)) {
+    let own_fault = fault.is_some() || cut.as_ref().is_some_and(|cut| cut.own_fault);
+    let cut = match (fault, died.or(cut.map(|cut| cut.why))) {
         (Some(fault), Some(cut)) => Some(format!("{fault}; {cut}")),
         (fault, cut) => fault.or(cut),
     };
-    let end = End { at_ms: keeper.began.elapsed().as_millis() as u64, cut };
+    let end = End { at_ms: keeper.began.elapsed().as_millis() as u64, cut, own_fault };
     let seconds = keeper.finish(&end);
     Ok(Recording { run, seconds, end: Some(end), torn: false })
 }
@@ -129,11 +128,6 @@ impl Options {
         let is_withdrawn = self.withdrawn.load(Ordering::Relaxed);
         is_withdrawn.then(|| "the target's owner has withdrawn consent, or its time is over".to_owned())
     }
-}
-
-/// Whether a recording was cut for a reason that is the storm's own.
-pub(crate) fn is_own_fault(cut: &str) -> bool {
-    cut.starts_with(OWN_THREAD)
 }
 
 /// Ends the targets that the storm has started, at once and without asking them: for whoever is about to end the
@@ -177,6 +171,12 @@ fn reach(name: &str, target: SocketAddr) -> Result<(), StormError> {
     })
 }
 
+/// Why a run ends before its time.
+struct Cut {
+    why: String,
+    own_fault: bool,
+}
+
 /// A thread, and why it couldn't do its work.
 struct Hand {
     name: &'static str,
@@ -189,9 +189,9 @@ impl Hand {
         let name = self.name;
         match self.thread.join() {
             Ok(Ok(())) => None,
-            Ok(Err(error)) => Some(format!("{OWN_THREAD} `{name}` couldn't begin: {error}")),
+            Ok(Err(error)) => Some(format!("the storm's own thread `{name}` couldn't begin: {error}")),
             // The panic itself was printed where it happened.
-            Err(_) => Some(format!("{OWN_THREAD} `{name}` failed; this is a bug, please report it")),
+            Err(_) => Some(format!("the storm's own thread `{name}` failed; this is a bug, please report it")),
         }
     }
 }
@@ -257,7 +257,7 @@ impl Field {
         options: &Options,
         probe: &Probe,
         keeper: &mut Keeper<'_>,
-    ) -> Option<String> {
+    ) -> Option<Cut> {
         let phases = [
             (Phase::Ramp, times.ramp),
             (Phase::Before, times.before),
@@ -284,10 +284,13 @@ impl Field {
     }
 
     /// Waits until then, or for a reason to end the run.
-    fn wait(&mut self, until: Instant, options: &Options) -> Option<String> {
+    fn wait(&mut self, until: Instant, options: &Options) -> Option<Cut> {
         loop {
-            if let Some(cut) = self.fault().or_else(|| options.unwanted()) {
-                return Some(cut);
+            if let Some(why) = self.fault() {
+                return Some(Cut { why, own_fault: true });
+            }
+            if let Some(why) = options.unwanted() {
+                return Some(Cut { why, own_fault: false });
             }
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -320,7 +323,7 @@ impl Field {
         let late = std::mem::take(&mut self.threads).into_iter().find(|hand| !hand.thread.is_finished());
         fault.or_else(|| {
             let name = late?.name;
-            Some(format!("{OWN_THREAD} `{name}` didn't come to its end; this is a bug, please report it"))
+            Some(format!("the storm's own thread `{name}` didn't come to its end; this is a bug, please report it"))
         })
     }
 }
@@ -483,8 +486,8 @@ mod tests {
         field.spawn("storm-crowd", || panic!("as it should, in this test")).unwrap();
         let soon = Instant::now() + Duration::from_secs(20);
         let cut = field.wait(soon, &Options::default()).expect("it doesn't wait for the end");
-        assert_eq!(cut, "the storm's own thread `storm-crowd` failed; this is a bug, please report it");
-        assert!(is_own_fault(&cut) && Instant::now() < soon);
+        assert_eq!(cut.why, "the storm's own thread `storm-crowd` failed; this is a bug, please report it");
+        assert!(cut.own_fault && Instant::now() < soon);
         assert_eq!(field.end(END_TIMEOUT), None, "it is told once");
 
         field.spawn("storm-attack", || panic!("as it should, in this test")).unwrap();
@@ -506,7 +509,7 @@ mod tests {
             })
             .unwrap();
         let cut = field.end(Duration::from_millis(50)).expect("it is told");
-        assert!(cut.contains("`storm-load` didn't come to its end") && is_own_fault(&cut), "{cut}");
+        assert!(cut.contains("`storm-load` didn't come to its end"), "{cut}");
         drop(end);
     }
 }

@@ -6,7 +6,7 @@
 use crate::pace::search::Search;
 use crate::plan::{Plan, PlanError};
 use crate::report::{SearchReport, Summary, Trial, VERSION};
-use crate::run::{self, Options, Progress, StormError, is_own_fault};
+use crate::run::{self, Options, Progress, StormError};
 use crate::sample::Recording;
 
 /// What came of a search.
@@ -17,6 +17,8 @@ pub struct Found {
     /// Whether it came to its end: the bound was found, or it lies beyond what the plan or this machine allows to try.
     /// A search that was interrupted, whose owner withdrew consent or whose target is gone didn't.
     pub whole: bool,
+    /// Whether it ended because the storm itself failed.
+    pub own_fault: bool,
 }
 
 /// Carries out the plan's search. Recordings and summaries of the trials are in folders `trial-01` and so on of
@@ -41,7 +43,7 @@ fn carry_out(
     };
     let mut search = Search::new(sought);
     let mut trials: Vec<Trial> = Vec::new();
-    let (mut cut, mut whole, mut gone) = (None, true, false);
+    let (mut cut, mut whole, mut gone, mut own_fault) = (None, true, false, false);
     while let Some(number) = search.next() {
         let nth = trials.len() as u32 + 1;
         let out = options.out.as_ref().map(|out| out.join(format!("trial-{nth:02}")));
@@ -66,7 +68,8 @@ fn carry_out(
         let summary = Summary::of(&recording);
         let unwanted = options.unwanted();
         // A trial in which the storm failed tells nothing of the target.
-        if unwanted.is_some() || summary.cut.as_deref().is_some_and(is_own_fault) {
+        if unwanted.is_some() || summary.own_fault {
+            own_fault = summary.own_fault;
             cut = summary.cut.clone().or(unwanted);
             whole = false;
             break;
@@ -82,7 +85,11 @@ fn carry_out(
         held = held.filter(|held| *held < number).or_else(|| holds.map(|trial| trial.number).max());
         cut = cut.map(|cut| format!("the target was gone after {number}, which counts as broken; {cut}"));
     }
-    Ok(Found { report: SearchReport { version: VERSION, plan: plan.clone(), held, broke, cut, trials }, whole })
+    Ok(Found {
+        report: SearchReport { version: VERSION, plan: plan.clone(), held, broke, cut, trials },
+        whole,
+        own_fault,
+    })
 }
 
 /// When nobody answers any more: the number that the target didn't survive. A target that is started anew for each
@@ -118,7 +125,8 @@ mod tests {
         let trial = &mut |_: &Plan, options: &Options| {
             let cut = |cut: &str| {
                 let mut recording = recording.clone();
-                recording.end = recording.end.take().map(|end| crate::sample::End { cut: Some(cut.to_owned()), ..end });
+                let (cut, own_fault) = (Some(cut.to_owned()), cut.contains("own thread"));
+                recording.end = recording.end.take().map(|end| crate::sample::End { cut, own_fault, ..end });
                 Ok(recording)
             };
             match script.next() {
@@ -175,7 +183,7 @@ mod tests {
         // That trial says nothing of 200.
         let found = search("hf", &[]);
         assert_eq!((bound(&found), found.report.trials.len()), ((Some(100), None, false), 1));
-        assert!(found.report.cut.unwrap().contains("please report it"));
+        assert!(found.own_fault && found.report.cut.unwrap().contains("please report it"));
     }
 
     #[test]

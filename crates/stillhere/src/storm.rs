@@ -148,15 +148,15 @@ fn storm(args: &Args) -> anyhow::Result<ExitCode> {
     end_in_good_order(interrupted.clone());
     // Who was asked is met: the name isn't looked up again.
     let options = Options { out: Some(out.clone()), trial: None, target: Some(target), interrupted, withdrawn };
-    let passed = carry_out(&plan, &options, &out, args.json).inspect_err(|_| {
+    let exit = carry_out(&plan, &options, &out, args.json).inspect_err(|_| {
         // What has no results needs no folder; one that has something isn't removed.
         let _ = std::fs::remove_dir(&out);
     })?;
-    Ok(ExitCode::from(if passed { EXIT_PASSED } else { EXIT_BROKEN }))
+    Ok(ExitCode::from(exit))
 }
 
-/// Whether it passed.
-fn carry_out(plan: &Plan, options: &Options, out: &Path, json: bool) -> anyhow::Result<bool> {
+/// The exit code that its verdict makes.
+fn carry_out(plan: &Plan, options: &Options, out: &Path, json: bool) -> anyhow::Result<u8> {
     let mut view = View::new(plan);
     if plan.search.is_none() {
         let recording = stillhere_storm::run::run(plan, options, &mut |progress| view.show(progress));

@@ -35,6 +35,9 @@ pub struct Summary {
     pub took_ms: u64,
     /// Why it ended before its time, if it did.
     pub cut: Option<String>,
+    /// Whether that was the storm's own fault, so that it tells nothing of the target.
+    #[serde(default)]
+    pub own_fault: bool,
     /// Whether it came to its end and every threshold held.
     pub passed: bool,
     /// The same in a sentence.
@@ -263,6 +266,7 @@ impl Summary {
                 Some(end) => end.cut.clone(),
                 None => Some("killed, or still under way".to_owned()),
             },
+            own_fault: end.as_ref().is_some_and(|end| end.own_fault),
             passed: false,
             verdict: String::new(),
             judged: Vec::new(),

@@ -144,7 +144,7 @@ pub(crate) fn run(shape: &Shape) -> Recording {
             own: own.clone(),
         });
     }
-    let end = End { at_ms: seconds.len() as u64 * 1_000, cut: None };
+    let end = End { at_ms: seconds.len() as u64 * 1_000, cut: None, own_fault: false };
     let started = "2026-03-01T12:00:00Z".parse().unwrap();
     let stillhere = "0.1.0".to_owned();
     let run = Run { version: VERSION, stillhere, plan, started, cores: 4, files: 20_000, trial: None };

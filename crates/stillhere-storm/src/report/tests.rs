@@ -210,7 +210,7 @@ fn false_leaves_of_clients_that_are_never_told_are_the_target_s_own_count() {
 fn a_run_that_was_cut_has_not_passed() {
     let mut recording = synthetic::run(&Shape::default());
     assert!(Summary::of(&recording).passed);
-    recording.end = Some(End { at_ms: 9_000, cut: Some("interrupted".to_owned()) });
+    recording.end = Some(End { at_ms: 9_000, cut: Some("interrupted".to_owned()), own_fault: false });
     let summary = Summary::of(&recording);
     assert_eq!((summary.passed, summary.verdict.as_str()), (false, "failed: the run was cut (interrupted)"));
     recording.end = None;
@@ -394,7 +394,7 @@ fn hostile_names_stay_text() {
     run.plan.target.address = HOSTILE.to_owned();
     run.plan.thresholds.push(threshold(HOSTILE, HOSTILE, Is::Equal, 1.0));
     run.plan.attacks[0].name = HOSTILE.to_owned();
-    recording.end = Some(End { at_ms: 1, cut: Some(HOSTILE.to_owned()) });
+    recording.end = Some(End { at_ms: 1, cut: Some(HOSTILE.to_owned()), own_fault: false });
     for second in &mut recording.seconds {
         second.crowd.losses = BTreeMap::from([(HOSTILE.to_owned(), 1)]);
         if let Some(attack) = second.attacks.remove("garbage") {
@@ -490,7 +490,7 @@ fn every_field_of_the_files_is_described() {
     for second in recording.seconds {
         add(serde_json::to_value(Line::Second(Box::new(second))).unwrap());
     }
-    add(serde_json::to_value(Line::End(End { at_ms: 1, cut: None })).unwrap());
+    add(serde_json::to_value(Line::End(End { at_ms: 1, cut: None, own_fault: false })).unwrap());
     add(serde_json::to_value(&summary).unwrap());
     let mut search = serde_json::to_value(searched()).unwrap();
     (search["plan"], search["trials"]) =

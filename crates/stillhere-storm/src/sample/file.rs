@@ -274,7 +274,7 @@ mod tests {
         let recording = synthetic::run(&synthetic::Shape::default());
         let run = Line::Run(Box::new(recording.run));
         let seconds = recording.seconds.into_iter().map(|second| Line::Second(Box::new(second)));
-        let end = Line::End(End { at_ms: 40_000, cut: None });
+        let end = Line::End(End { at_ms: 40_000, cut: None, own_fault: false });
         std::iter::once(run)
             .chain(seconds)
             .chain(std::iter::once(end))

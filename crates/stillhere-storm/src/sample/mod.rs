@@ -58,6 +58,9 @@ pub struct End {
     pub at_ms: u64,
     /// Why, if it ended before its time: `interrupted`, `crowd lost`, …
     pub cut: Option<String>,
+    /// Whether it was cut because of the storm itself, a thread of which failed: it tells nothing of the target.
+    #[serde(default)]
+    pub own_fault: bool,
 }
 
 /// A part of a run.

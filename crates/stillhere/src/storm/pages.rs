@@ -17,7 +17,7 @@ use stillhere_storm::report::{self, SearchReport, Summary};
 use stillhere_storm::sample::{self, Recording};
 use stillhere_storm::search::Found;
 
-use super::internal;
+use super::{EXIT_BROKEN, EXIT_INTERNAL, EXIT_PASSED, internal};
 use crate::output;
 
 /// The page of a run, a comparison or a search.
@@ -87,11 +87,11 @@ pub(super) fn list(json: bool) -> anyhow::Result<()> {
     output::print(page).map_err(internal)
 }
 
-/// Writes what a run has found into its folder and tells it. Whether it passed.
+/// Writes what a run has found into its folder and tells it. The exit code that this makes.
 ///
 /// # Errors
 /// When the files or standard output can't be written. It is told even if there are no files.
-pub(super) fn tell(recording: &Recording, out: &Path, json: bool) -> anyhow::Result<bool> {
+pub(super) fn tell(recording: &Recording, out: &Path, json: bool) -> anyhow::Result<u8> {
     let summary = Summary::of(recording);
     let written = write_json(out, SUMMARY, &summary);
     let page = report::page(&[(recording.run.plan.name.clone(), recording.clone())]);
@@ -104,12 +104,12 @@ pub(super) fn tell(recording: &Recording, out: &Path, json: bool) -> anyhow::Res
         output::print_verdict(text::summary(&summary, place.as_deref(), Style { colour: output::coloured() }))
     };
     told.and(written).map_err(internal)?;
-    Ok(summary.passed)
+    Ok(exit(summary.passed, summary.own_fault))
 }
 
 /// The same for a search. It has passed if it came to its end and any number held.
-pub(super) fn tell_search(found: &Found, out: &Path, json: bool) -> anyhow::Result<bool> {
-    let Found { report, whole } = found;
+pub(super) fn tell_search(found: &Found, out: &Path, json: bool) -> anyhow::Result<u8> {
+    let Found { report, whole, own_fault } = found;
     let mut written = Ok(());
     for (nth, trial) in report.trials.iter().enumerate() {
         written = written.and(write_json(&out.join(format!("trial-{:02}", nth + 1)), SUMMARY, &trial.summary));
@@ -121,7 +121,16 @@ pub(super) fn tell_search(found: &Found, out: &Path, json: bool) -> anyhow::Resu
         output::print_verdict(text::search(report, &out.join(PAGE).to_string_lossy()))
     };
     told.and(written).map_err(internal)?;
-    Ok(*whole && report.held.is_some())
+    Ok(exit(*whole && report.held.is_some(), *own_fault))
+}
+
+/// A storm that failed itself has no verdict on anybody.
+fn exit(passed: bool, own_fault: bool) -> u8 {
+    match (passed, own_fault) {
+        (_, true) => EXIT_INTERNAL,
+        (true, false) => EXIT_PASSED,
+        (false, false) => EXIT_BROKEN,
+    }
 }
 
 pub(super) fn report(args: &ReportArgs) -> anyhow::Result<ExitCode> {
@@ -176,13 +185,8 @@ fn search_again(folder: &Path, args: &ReportArgs) -> anyhow::Result<ExitCode> {
 /// The folder of results that is meant: also by one of the files in it.
 fn folder(path: &Path) -> &Path {
     match path.parent() {
-        Some(parent) if path.is_file() => {
-            if parent.as_os_str().is_empty() {
-                Path::new(".")
-            } else {
-                parent
-            }
-        }
+        Some(parent) if path.is_file() && parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) if path.is_file() => parent,
         _ => path,
     }
 }
