@@ -15,7 +15,7 @@ use super::{ANSWER_TIME, ConsentError, Grant};
 /// Attackers that an admin token allows: what one process can be anyway.
 pub const ADMIN_ATTACKERS_MAX: u32 = crate::plan::ATTACKERS_MAX;
 /// Connections at once that it allows.
-pub const ADMIN_CONNECTIONS_MAX: u32 = crate::plan::ATTACKERS_MAX + crate::plan::CROWD_MAX;
+pub const ADMIN_CONNECTIONS_MAX: u32 = crate::plan::SOCKETS_MAX;
 /// For how long it does: then it is asked again.
 pub const ADMIN_LASTS: Duration = Duration::from_secs(6 * 3600);
 /// The largest answer that is read, in bytes.
