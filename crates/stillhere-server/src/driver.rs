@@ -32,13 +32,16 @@ use crate::gate::Admission;
 use crate::hub::{Hub, Inbox, Message, Room};
 use crate::notes::Notes;
 use crate::store::{LedgerWriter, StoreWriter};
-use crate::turns::{TURN_BYTES, Turns};
+use crate::turns::{LOOK, TURN_BYTES, Turns};
 
 /// How much later than planned the shard may be woken before waiting input is read first: what has arrived in time
 /// shall not be missed because the thread was late.
 const LATE: Duration = Duration::from_millis(20);
 /// Inputs between two polls for new I/O; large, since a turn's work is bounded by the sockets that were ready.
 const EVENT_INTERVAL: u32 = 1024;
+
+/// What the store tells is handled in steps of so many: a commit of a thousand messages would keep all links waiting.
+const TOLD_STEP: usize = 64;
 
 /// What the driver needs of a link: it calls no other part of it.
 pub(crate) trait Socket {
@@ -180,17 +183,49 @@ impl Driver {
 
     async fn run(self: Rc<Driver>, mut inbox: Inbox) {
         self.handle(Input::Tick { wall_ms: wall_ms() });
+        let mut looked = None;
         loop {
             let planned = self.plan();
             tokio::select! {
                 message = inbox.recv() => match message {
-                    Some(message) => self.take(message),
+                    Some(message) => self.take(message, &mut looked).await,
                     None => return,
                 },
                 () = sleep_until(Instant::from_std(self.clock.instant(planned))) => self.tick(planned).await,
                 () = self.sooner.notified() => {}
             }
+            if inbox.is_empty() {
+                looked = None;
+            } else {
+                self.look(&mut looked).await;
+            }
         }
+    }
+
+    /// Lets links be read in between if there is more to take, and it is a while since that was last so: the answers to
+    /// a flood of logins or messages shall not go out before anybody else is heard.
+    async fn look(&self, looked: &mut Option<Time>) {
+        let now = self.clock.now();
+        if now.since(*looked.get_or_insert(now)) > LOOK {
+            tokio::task::yield_now().await;
+            *looked = None;
+        }
+    }
+
+    /// What the store tells, step by step.
+    async fn told(&self, told: Vec<Told>, looked: &mut Option<Time>) {
+        let mut told = told.into_iter();
+        while told.len() > TOLD_STEP {
+            self.told_some(told.by_ref().take(TOLD_STEP).collect());
+            self.look(looked).await;
+        }
+        self.told_some(told.collect());
+    }
+
+    fn told_some(&self, told: Vec<Told>) {
+        let outcomes = told.iter().filter(|told| matches!(told, Told::Outcome(..))).count();
+        coalesce::answered(outcomes as u32);
+        self.handle(Input::Told(told));
     }
 
     fn plan(&self) -> Time {
@@ -207,17 +242,13 @@ impl Driver {
         self.send_again();
     }
 
-    fn take(self: &Rc<Driver>, message: Message) {
+    async fn take(self: &Rc<Driver>, message: Message, looked: &mut Option<Time>) {
         match message {
+            Message::Told(told) => self.told(told, looked).await,
             Message::Link { stream, peer, admission } => (self.open_link)(self, stream, peer, admission),
             Message::Claim { ticket, claim } => self.handle(Input::Claimed { ticket, claim }),
             Message::Answer { ticket, answer } => self.answered(ticket, answer),
             Message::Word { from, word } => self.handle(Input::Word { from, word }),
-            Message::Told(told) => {
-                let outcomes = told.iter().filter(|told| matches!(told, Told::Outcome(..))).count();
-                coalesce::answered(outcomes as u32);
-                self.handle(Input::Told(told));
-            }
             Message::Restore(keepsakes) => self.handle(Input::Restore(keepsakes)),
             Message::Visit(visit) => {
                 let mut outputs = {

@@ -21,9 +21,10 @@ use tokio::sync::Notify;
 
 /// Bytes that a link may send at once out of turn: a greeting and a login, or a few messages.
 const ALLOWANCE_BYTES: u32 = 1024;
-/// By how much its allowance grows every [`MOMENT_MS`], in bytes, up to [`ALLOWANCE_BYTES`]: twenty beats a second, or a
-/// few messages. A thousand links that all keep to it are still a thousand that are ready at once.
-const GROWTH: u32 = 8;
+/// By how much its allowance grows every [`MOMENT_MS`], in bytes, up to [`ALLOWANCE_BYTES`]: five beats a second, or a
+/// message. A thousand links that all keep to it are still a thousand that are ready at once, so it is little: with four
+/// times as much a thousand that guess passwords kept to it where the machine was slow, and everybody waited for them.
+const GROWTH: u32 = 2;
 /// In which steps an allowance's clock goes. It has 16 bits and turns over after nine minutes; a link that was silent
 /// for just so long has a little less than it could.
 const MOMENT_MS: u64 = 8;
@@ -34,7 +35,7 @@ const YOUTH: u16 = 64;
 pub(crate) const TURN_BYTES: usize = 16 * 1024;
 /// What a look at the sockets and all that comes of it should take at most: a quiet link waits for so long. A turn full
 /// of beats takes about half a millisecond, one with a single beat some 15 µs.
-const LOOK: Duration = Duration::from_micros(250);
+pub(crate) const LOOK: Duration = Duration::from_micros(250);
 /// Turns between two looks at the sockets, at most: if they are all long once, a quiet link waits for all of them.
 const TURNS_MAX: usize = 8;
 
@@ -255,10 +256,11 @@ mod tests {
     #[test]
     fn an_allowance_grows_with_time_up_to_its_bound_and_never_below_nothing() {
         let mut allowance = Allowance::new(at(8));
+        // A moment is 8 ms, and worth two bytes.
         allowance.spend(1000);
         assert_eq!(allowance.left(at(15)), 24);
         allowance.spend(1 << 40);
-        assert_eq!((allowance.left(at(15)), allowance.left(at(16)), allowance.left(at(176))), (0, 8, 8 * 21));
+        assert_eq!((allowance.left(at(15)), allowance.left(at(16)), allowance.left(at(176))), (0, 2, 2 * 21));
         assert_eq!(allowance.left(at(100_000)), ALLOWANCE_BYTES);
     }
 
@@ -267,7 +269,7 @@ mod tests {
         let over = (u64::from(u16::MAX) + 1) * MOMENT_MS;
         let mut allowance = Allowance::new(at(over - 16));
         allowance.spend(ALLOWANCE_BYTES as usize);
-        assert_eq!(allowance.left(at(over + 16)), 4 * 8);
+        assert_eq!(allowance.left(at(over + 16)), 4 * 2);
     }
 
     #[test]
@@ -321,8 +323,8 @@ mod tests {
         };
         turns.open(link, at(0));
         assert_eq!((pass(200, at(0)), pass(100, at(400)), pass(24, at(500))), (1024, 824, 724));
-        // Now it is one of the quiet ones.
-        assert_eq!(turns.may_read(link, at(512)), Leave::Now(ALLOWANCE_BYTES as usize));
+        // Now it is one of the quiet ones, with what it has left and what 64 moments are worth.
+        assert_eq!(turns.may_read(link, at(512)), Leave::Now(700 + 64 * 2));
         turns.open(link, at(0));
         assert_eq!(pass(1024, at(8)), 1024);
         assert_eq!(turns.may_read(link, at(8)), Leave::InTurn);
