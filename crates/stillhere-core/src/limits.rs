@@ -182,7 +182,7 @@ impl Default for Limits {
             first_frame: Duration::from_secs(10),
             frame_time: Duration::from_secs(10),
             frames_per_second: 1000,
-            frames_burst: 5000,
+            frames_burst: 2000,
             partial_bytes: 32 << 20,
             retained: 20_000,
             retained_per_address: 10_000,

@@ -220,7 +220,7 @@ sections! {
             "The time from a frame's first byte to its last, against peers that dribble.";
         frames_per_second: u32 [Count] = "1000" in "0" to "10000000", live,
             "How many frames a second one link may send on average; 0 for no limit. Beating too early is never a kick by itself.";
-        frames_burst: u32 [Count] = "5000" in "1" to "10000000", live,
+        frames_burst: u32 [Count] = "2000" in "1" to "10000000", live,
             "How many frames one link may send at once on top of that average.";
         partial: usize [Size] = "32MiB" in "64KiB" to "64GiB", live,
             "What the incomplete frames of all links may occupy together; the link that asks for more is closed with 4006.";

@@ -15,7 +15,7 @@
 //! 2. one for each connection ([`link`]), or for each of those that are opened for one request ([`fresh`]).
 //!
 //! What a load can ask is bounded by its target too: the gateway closes a link with more than 1,000 frames a second after
-//! a burst of 5,000 (4006), so spread `beat`s over a connection for each 1,000 a second; and it refuses what a user says
+//! a burst of 2,000 (4006), so spread `beat`s over a connection for each 1,000 a second; and it refuses what a user says
 //! beyond 20 a second after 40, and an address beyond 1,000 (1203), so spread `say`s over a connection for each 20.
 
 mod fresh;
