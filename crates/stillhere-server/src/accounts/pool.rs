@@ -113,12 +113,12 @@ pub(super) fn start(
 /// Waits for work; one thread waits for it, the others for the lock.
 fn next(receiver: &Mutex<Receiver<(u64, Work)>>, hasher: &Hasher) -> Option<(u64, Work)> {
     let receiver = receiver.lock().unwrap_or_else(PoisonError::into_inner);
-    match receiver.recv_timeout(IDLE) {
-        Ok(work) => Some(work),
-        Err(RecvTimeoutError::Disconnected) => None,
-        Err(RecvTimeoutError::Timeout) => {
-            hasher.rest();
-            receiver.recv().ok()
+    loop {
+        match receiver.recv_timeout(IDLE) {
+            Ok(work) => return Some(work),
+            Err(RecvTimeoutError::Disconnected) => return None,
+            // Each time, since another thread may have been at work until now.
+            Err(RecvTimeoutError::Timeout) => hasher.rest(),
         }
     }
 }
